@@ -1,0 +1,12 @@
+//! The words that cross a boundary: ids, the life cycle of a sandbox, and the records that `ps`, `stats` and
+//! the metrics show. Nothing here does anything; it can be sent, stored and compared.
+
+mod account;
+mod id;
+mod life_cycle;
+mod record;
+
+pub use account::Account;
+pub use id::{FunctionName, InvalidName, InvocationId, SandboxId};
+pub use life_cycle::{Event, Refused, State};
+pub use record::{CheckRecord, NodeRecord, SandboxRecord, SleepRecord, WakeRecord};
