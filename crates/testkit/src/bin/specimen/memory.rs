@@ -59,13 +59,14 @@ pub(crate) fn run(mut control: Control, args: &[&str]) -> io::Result<()> {
 }
 
 impl Memory {
-    /// The child is forked while there is one thread; it inherits all that stands before it here.
+    /// The child is forked while there is one thread. What is written after that, no other process shares.
     fn build(seed: u64, mib: u64, control: RawFd) -> io::Result<Memory> {
-        let mut regions = kinds::all(seed, mib)?;
+        let mut regions = kinds::of_the_family(seed)?;
+        let child = Child::fork(&mut regions, control)?;
+        regions.extend(kinds::of_its_own(seed, mib)?);
         let heap = Heap::filled(seed);
         let image = Image::filled(seed);
         let jit = Jit::written(seed)?;
-        let child = Child::fork(&mut regions, control)?;
         let stacks = Stacks::start(seed)?;
         Ok(Memory { seed, regions, heap, image, jit, stacks, child })
     }

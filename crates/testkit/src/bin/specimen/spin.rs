@@ -2,7 +2,7 @@
 //! one. With one thread, even the one that answers spins.
 
 use std::hint::black_box;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -30,7 +30,7 @@ pub(crate) fn run(mut control: Control, args: &[&str]) -> io::Result<()> {
     control.say(&format!("ready threads={threads}"))?;
     let line = control.as_fd().try_clone_to_owned()?;
     fcntl_setfl(&line, fcntl_getfl(&line)? | OFlags::NONBLOCK)?;
-    answer(line.into())
+    answer(line.into(), &mut control)
 }
 
 fn spin(seed: u64) {
@@ -56,7 +56,7 @@ fn round(bytes: &[u8], expected: u64) {
 }
 
 /// Spins, with a look at the line now and then: `counts`, `await-rounds N`, `ping`, `quit`.
-fn answer(mut line: std::fs::File) -> io::Result<()> {
+fn answer(mut line: std::fs::File, control: &mut Control) -> io::Result<()> {
     let (bytes, expected) = filled(0);
     let mut heard = Vec::new();
     loop {
@@ -75,7 +75,7 @@ fn answer(mut line: std::fs::File) -> io::Result<()> {
             let text = String::from_utf8_lossy(&command);
             let words: Vec<&str> = text.split_whitespace().collect();
             let Some(reply) = reply(&words, &bytes, expected) else { return Ok(()) };
-            line.write_all(format!("{reply}\n").as_bytes())?;
+            control.say(&reply)?;
         }
     }
 }

@@ -6,10 +6,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use super::{Memory, family, stacks};
+use super::{Memory, stacks};
 use crate::content::{self, PAGE_BYTES};
 use crate::raw;
 use crate::region::{Region, is_unmapped};
+
+/// Regions that a child does not have as its parent does.
+const NOT_INHERITED: [&str; 2] = ["dontfork", "wipeonfork"];
 
 /// Exit code of a child that saw what it should.
 const SAW_THE_SAME: i32 = 0;
@@ -44,7 +47,8 @@ impl Memory {
     }
 
     fn inherited_sum(&mut self) -> io::Result<u64> {
-        let regions: io::Result<Vec<u64>> = family::inherited(&mut self.regions).map(Region::sum).collect();
+        let inherited = self.regions.iter_mut().filter(|region| !NOT_INHERITED.contains(&region.name()));
+        let regions: io::Result<Vec<u64>> = inherited.map(Region::sum).collect();
         let image = self.image.sums().map(|(_, sum)| sum);
         let rest = [self.heap.sum(), self.jit.call()?];
         Ok(content::combine(regions?.into_iter().chain(image).chain(rest)))

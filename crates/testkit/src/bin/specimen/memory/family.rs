@@ -1,4 +1,4 @@
-//! A child, forked early, that shares the parent's pages until one of them writes.
+//! A child, forked early, that shares some of the parent's pages until one of them writes.
 
 use std::io;
 use std::os::fd::RawFd;
@@ -8,9 +8,6 @@ use crate::content;
 use crate::control::{Control, number, unknown};
 use crate::raw;
 use crate::region::Region;
-
-/// Regions a child does not have as its parent does.
-pub(super) const NOT_INHERITED: [&str; 2] = ["dontfork", "wipeonfork"];
 
 /// The child, and the line to it.
 pub(super) struct Child {
@@ -58,7 +55,7 @@ fn serve(mut line: Control, regions: &mut [Region]) -> io::Result<()> {
     line.serve("child", |verb, rest| match verb {
         "sum" => Ok(format!("{:016x}", sum(regions)?)),
         "mutate" => {
-            for region in inherited(regions) {
+            for region in regions.iter_mut() {
                 region.mutate(number(rest, 0)?)?;
             }
             Ok("mutated".to_owned())
@@ -68,13 +65,8 @@ fn serve(mut line: Control, regions: &mut [Region]) -> io::Result<()> {
 }
 
 fn sum(regions: &mut [Region]) -> io::Result<u64> {
-    let sums: io::Result<Vec<u64>> = inherited(regions).map(Region::sum).collect();
+    let sums: io::Result<Vec<u64>> = regions.iter_mut().map(Region::sum).collect();
     Ok(content::combine(sums?))
-}
-
-/// The regions that parent and child both have.
-pub(super) fn inherited(regions: &mut [Region]) -> impl Iterator<Item = &mut Region> {
-    regions.iter_mut().filter(|region| !NOT_INHERITED.contains(&region.name()))
 }
 
 fn close(fd: RawFd) {

@@ -21,9 +21,16 @@ const HOLE_STRIDE: usize = 7;
 /// One page in so many is written in a private file mapping.
 const COPY_STRIDE: usize = 5;
 
-/// All regions, filled.
-pub(super) fn all(seed: u64, mib: u64) -> io::Result<Vec<Region>> {
-    let mut regions = vec![
+/// What a child forked now is to share: private pages until one of them writes, shared ones for good.
+pub(super) fn of_the_family(seed: u64) -> io::Result<Vec<Region>> {
+    let mut regions = vec![plain("family", 4 * SMALL_BYTES, seed ^ 10)?, shared_anonymous(seed ^ 11)?];
+    regions.extend(of_memfd(seed ^ 12)?);
+    Ok(regions)
+}
+
+/// All other regions. No other process has any of these pages.
+pub(super) fn of_its_own(seed: u64, mib: u64) -> io::Result<Vec<Region>> {
+    Ok(vec![
         plain("big", (mib as usize) << 20, seed)?,
         plain("mapped", 4 * SMALL_BYTES, seed ^ 1)?,
         protected("prot-none", libc::PROT_NONE, seed ^ 2)?,
@@ -35,11 +42,8 @@ pub(super) fn all(seed: u64, mib: u64) -> io::Result<Vec<Region>> {
         advised("dontfork", libc::MADV_DONTFORK, seed ^ 7)?,
         advised("wipeonfork", libc::MADV_WIPEONFORK, seed ^ 8)?,
         downwards(seed ^ 9)?,
-        shared_anonymous(seed ^ 10)?,
-    ];
-    regions.extend(of_memfd(seed ^ 11)?);
-    regions.push(copied("file-private", &unlinked_file()?, seed ^ 12)?);
-    Ok(regions)
+        copied("file-private", &unlinked_file()?, seed ^ 13)?,
+    ])
 }
 
 fn plain(name: &'static str, len_bytes: usize, seed: u64) -> io::Result<Region> {
