@@ -4,7 +4,6 @@ use std::fs;
 use std::io;
 
 use crate::maps::{Flags, Mapping};
-use crate::process;
 
 /// Names one thing that cannot be carried, in words for a person; `None` when there is nothing.
 pub fn obstacle(pid: i32, mappings: &[Mapping]) -> io::Result<Option<String>> {
@@ -15,10 +14,6 @@ pub fn obstacle(pid: i32, mappings: &[Mapping]) -> io::Result<Option<String>> {
     if mappings.iter().any(|mapping| mapping.name.starts_with("/[aio]")) {
         // A read in flight writes to the page it started with, not to the one that comes back.
         return Ok(Some(format!("process {pid} has an asynchronous I/O context (io_setup)")));
-    }
-    let status = process::status(pid)?;
-    if status.tracer != 0 && status.tracer != std::process::id() as i32 {
-        return Ok(Some(format!("process {pid} is traced by process {}", status.tracer)));
     }
     io_uring(pid)
 }

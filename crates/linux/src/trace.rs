@@ -38,7 +38,15 @@ pub enum TraceError {
         /// The process.
         pid: i32,
     },
-    /// It may not be traced: somebody else does already, or we lack the right.
+    /// Somebody else traces it already.
+    #[error("process {pid} is traced by process {tracer}")]
+    Traced {
+        /// The process.
+        pid: i32,
+        /// Who traces it.
+        tracer: i32,
+    },
+    /// It may not be traced: we lack the right.
     #[error("process {pid} may not be traced")]
     Refused {
         /// The process.
@@ -142,7 +150,12 @@ impl Stopped {
             // A thread may end while we look; the process is gone only when its first thread is.
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) && tid != pid => return Ok(()),
             Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(TraceError::Died { pid }),
-            Err(source) => return Err(TraceError::Refused { pid, source }),
+            Err(source) => {
+                return Err(match process::status(pid).map_or(0, |status| status.tracer) {
+                    0 => TraceError::Refused { pid, source },
+                    tracer => TraceError::Traced { pid, tracer },
+                });
+            }
         }
         // From here on it is ours, and must be let go on drop.
         self.threads.push(Thread { tid, rseq: None });

@@ -81,8 +81,10 @@ pub enum Filled {
     Occupied(usize),
     /// So many bytes are there; the process is changing its mappings: read its events and try again.
     Changing(usize),
-    /// The mapping, or the process, is gone.
-    Vanished,
+    /// No one mapping that is watched covers all of it.
+    Unmapped,
+    /// The process is gone.
+    Dead,
 }
 
 /// A userfaultfd of a process.
@@ -124,7 +126,7 @@ impl Userfault {
         sys::ioctl(self.fd.as_fd(), UFFDIO_UNREGISTER, &mut arg).map(drop)
     }
 
-    /// Fills missing pages from `at` on. Wakes nobody: for a process that stands still.
+    /// Fills missing pages from `at` on, in one mapping. Wakes nobody: for a process that stands still.
     pub fn fill(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
         self.copy(at, bytes, COPY_MODE_DONTWAKE)
     }
@@ -152,7 +154,8 @@ impl Userfault {
                         Some(libc::EEXIST) => return Ok(Filled::Occupied(done)),
                         Some(libc::EAGAIN) if arg[4] as i64 > 0 => {} // Stopped half-way: go on from there.
                         Some(libc::EAGAIN) => return Ok(Filled::Changing(done)),
-                        Some(libc::ENOENT | libc::ESRCH) => return Ok(Filled::Vanished),
+                        Some(libc::ENOENT) => return Ok(Filled::Unmapped),
+                        Some(libc::ESRCH) => return Ok(Filled::Dead),
                         _ => return Err(error),
                     }
                 }
@@ -173,7 +176,8 @@ impl Userfault {
                     Ok(Filled::Occupied(0))
                 }
                 Some(libc::EAGAIN) => Ok(Filled::Changing(0)),
-                Some(libc::ENOENT | libc::ESRCH) => Ok(Filled::Vanished),
+                Some(libc::ENOENT) => Ok(Filled::Unmapped),
+                Some(libc::ESRCH) => Ok(Filled::Dead),
                 _ => Err(error),
             },
         }

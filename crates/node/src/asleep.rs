@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use linux::trace::RseqArea;
 use linux::userfault::Userfault;
-use pages::Manifest;
+use pages::{Manifest, PageRange};
 
 use crate::memory_hash::MemoryHash;
 use crate::stopped_tree::StoppedTree;
@@ -33,8 +33,16 @@ pub(crate) enum Hold {
 pub(crate) struct Space {
     pub(crate) pid: i32,
     pub(crate) manifest: Arc<Manifest>,
-    /// Ranges whose missing pages wait for us.
-    pub(crate) watched: Vec<(u64, u64)>,
+    /// Ranges whose missing pages wait for us: sorted, each in one mapping.
+    pub(crate) watched: Vec<PageRange>,
     /// Fills them, with the descriptor's number in the process. `None`: they are filled by writing.
     pub(crate) userfault: Option<(Userfault, i32)>,
+}
+
+impl Space {
+    /// Cuts a range so that each piece lies in one mapping: the kernel fills no other. All of it is watched.
+    pub(crate) fn pieces(&self, range: PageRange) -> impl Iterator<Item = PageRange> {
+        let first = self.watched.partition_point(|watched| watched.end() <= range.start());
+        self.watched[first..].iter().map_while(move |watched| watched.intersect(range))
+    }
 }

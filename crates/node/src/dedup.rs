@@ -297,8 +297,8 @@ fn empty(
         make_anonymous(&mut vehicle, survey).map_err(broken)?;
         fail_point::reach("converted");
         space.watched = watched(survey);
-        for (start, end) in &space.watched {
-            userfault.register(*start, *end).map_err(broken_io)?;
+        for range in &space.watched {
+            userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
         fail_point::reach("registered");
         opened = Some((userfault, fd));
@@ -315,7 +315,7 @@ fn empty(
     if let Some((userfault, fd)) = opened {
         if !lazy {
             // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
-            for range in space.manifest.content_ranges() {
+            for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
                 let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
             }
             vehicle.close(fd).map_err(broken)?;
@@ -343,15 +343,15 @@ fn make_anonymous(vehicle: &mut Vehicle<'_>, survey: &Survey) -> Result<(), Inje
 }
 
 /// From the first to the last page that leaves, by mapping: what lies between is not there, or never held content.
-fn hull(runs: &[PageRange]) -> Option<(u64, u64)> {
-    Some((runs.first()?.start().get(), runs.last()?.end().get()))
+fn hull(runs: &[PageRange]) -> Option<PageRange> {
+    Some(PageRange::from_bounds(runs.first()?.start(), runs.last()?.end()))
 }
 
 /// Ranges in which missing pages will be ours to fill.
-fn watched(survey: &Survey) -> Vec<(u64, u64)> {
+fn watched(survey: &Survey) -> Vec<PageRange> {
     let of = |part: &crate::survey::Part| match part.kind {
         Kind::Anonymous => hull(&part.runs).into_iter().collect::<Vec<_>>(),
-        Kind::FileCopies => part.runs.iter().map(|run| (run.start().get(), run.end().get())).collect(),
+        Kind::FileCopies => part.runs.clone(),
     };
     survey.parts.iter().flat_map(of).collect()
 }

@@ -299,7 +299,10 @@ impl Spaces {
             // That page is there: a page of zeros that a kernel access made, or nothing of ours. Never twice.
             Filled::Occupied(done) => done + PAGE_SIZE,
             Filled::Changing(done) => done, // Its event comes first; then whoever waits is told of again.
-            Filled::Vanished => {
+            // Several mappings by now: page by page. A single page is in none: its event is on the way.
+            Filled::Unmapped if pages > 1 => return self.fill(at, addr, source, 1, work),
+            Filled::Unmapped => PAGE_SIZE,
+            Filled::Dead => {
                 space.remaining = Remaining::default();
                 return Ok(());
             }

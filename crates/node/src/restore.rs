@@ -120,8 +120,9 @@ fn filled_ranges(plan: &FillPlan<MemfdArena>) -> Vec<PageRange> {
 fn unwatch(spaces: Vec<Space>) -> Result<(), RestoreError> {
     for Space { pid, watched, userfault, .. } in spaces {
         let Some((userfault, _)) = userfault else { continue };
-        for (start, end) in watched {
-            userfault.unregister(start, end).map_err(|source| RestoreError::Fill { pid, source })?;
+        for range in watched {
+            let done = userfault.unregister(range.start().get(), range.end().get());
+            done.map_err(|source| RestoreError::Fill { pid, source })?;
         }
     }
     Ok(())
@@ -146,7 +147,7 @@ fn fill_all(jobs: &[Job<'_>], threads: usize) -> Result<u64, RestoreError> {
                 break; // Another thread has an error; the sandbox will be killed.
             }
             let mut current = match hand.take() {
-                Some(hand) if hand.pid == space.pid => hand,
+                Some(hand) if hand.space.pid == space.pid => hand,
                 _ => Hand::of(space)?,
             };
             let done = job.decode(&mut scratch, &mut |addr, bytes| current.fill(addr, bytes));
@@ -176,24 +177,35 @@ fn fill_all(jobs: &[Job<'_>], threads: usize) -> Result<u64, RestoreError> {
 
 /// Puts pages into one process that stands still.
 struct Hand<'a> {
-    pid: i32,
+    space: &'a Space,
     memory: Memory,
-    userfault: Option<&'a Userfault>,
 }
 
 impl Hand<'_> {
     fn of(space: &Space) -> Result<Hand<'_>, RestoreError> {
         let pid = space.pid;
         let memory = Memory::open(pid).map_err(|_| RestoreError::Died { pid })?;
-        Ok(Hand { pid, memory, userfault: space.userfault.as_ref().map(|(userfault, _)| userfault) })
+        Ok(Hand { space, memory })
     }
 
     fn fill(&mut self, addr: PageAddr, bytes: &[u8]) -> Result<(), RestoreError> {
-        let pid = self.pid;
-        let failed = |source| RestoreError::Fill { pid, source };
-        let Some(userfault) = self.userfault else {
-            return self.memory.write(addr.get(), bytes).map_err(failed);
+        let pid = self.space.pid;
+        let Some((userfault, _)) = &self.space.userfault else {
+            let written = self.memory.write(addr.get(), bytes);
+            return written.map_err(|source| RestoreError::Fill { pid, source });
         };
+        let whole = PageRange::new(addr, (bytes.len() / PAGE_SIZE) as u64);
+        for piece in self.space.pieces(whole) {
+            let from = (piece.start().get() - addr.get()) as usize;
+            self.fill_piece(userfault, piece.start(), &bytes[from..from + piece.len_bytes() as usize])?;
+        }
+        Ok(())
+    }
+
+    /// Fills pages of one mapping.
+    fn fill_piece(&self, userfault: &Userfault, addr: PageAddr, bytes: &[u8]) -> Result<(), RestoreError> {
+        let pid = self.space.pid;
+        let failed = |source| RestoreError::Fill { pid, source };
         let mut done = 0;
         let mut tries = 0;
         while done < bytes.len() {
@@ -213,7 +225,8 @@ impl Hand<'_> {
                     std::thread::yield_now();
                 }
                 Filled::Changing(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
-                Filled::Vanished => return Err(RestoreError::Died { pid }),
+                Filled::Unmapped => return Err(failed(io::ErrorKind::NotFound.into())),
+                Filled::Dead => return Err(RestoreError::Died { pid }),
             }
         }
         Ok(())
