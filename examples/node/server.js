@@ -55,3 +55,5 @@ const server = http.createServer((request, response) => {
 server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
   console.log(`ready ${server.address().port}`);
 });
+
+module.exports = server;
