@@ -12,7 +12,7 @@
 const { createHash } = require('node:crypto');
 const http = require('node:http');
 
-const ENTRIES = 120_000;
+const ENTRIES = 40_000;
 
 /** Objects that follow from a seed, with strings and arrays of their own. */
 function build(seed) {
@@ -55,3 +55,5 @@ const server = http.createServer((request, response) => {
 server.listen(Number(process.env.PORT ?? 3000), '127.0.0.1', () => {
   console.log(`ready ${server.address().port}`);
 });
+
+module.exports = server;

@@ -43,6 +43,20 @@ impl Subject {
         }
     }
 
+    /// `examples/node/server.js`: each command is a path, such as `/?n=3`; each answer the body, in JSON.
+    pub fn node_server() -> Subject {
+        let drive = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/drive.js");
+        let server = workspace_root().join("examples/node/server.js");
+        let path = ("PATH".into(), std::env::var_os("PATH").unwrap_or_default());
+        Subject {
+            name: "node".to_owned(),
+            program: "node".into(),
+            before_socket: vec![drive.into(), server.into()],
+            after_socket: Vec::new(),
+            env: vec![path, ("PORT".into(), "0".into())],
+        }
+    }
+
     /// With one more variable in its environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Subject {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));

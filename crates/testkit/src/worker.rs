@@ -53,6 +53,14 @@ pub fn require_python(modules: &[&str]) -> bool {
     require(present, &what, "python3 -m venv .venv && .venv/bin/pip install -r examples/requirements.txt")
 }
 
+/// Requires Node.
+#[track_caller]
+#[must_use]
+pub fn require_node() -> bool {
+    let outcome = std::process::Command::new("node").arg("--version").output();
+    require(outcome.is_ok_and(|output| output.status.success()), "node", "install Node 20")
+}
+
 /// Requires root: freezing, injecting and cgroups need it.
 #[track_caller]
 #[must_use]

@@ -1,6 +1,6 @@
 //! The example functions answer deterministically: two of them agree, and a stop changes nothing.
 
-use testkit::{Specimen, SpecimenError, Subject, require_python};
+use testkit::{Specimen, SpecimenError, Subject, require_node, require_python};
 
 /// Two workers, one of which is stopped and let go: the same answers, and a state that requests do not change.
 #[track_caller]
@@ -71,4 +71,20 @@ fn pandas_is_deterministic() -> Result<(), SpecimenError> {
 #[test]
 fn sklearn_is_deterministic() -> Result<(), SpecimenError> {
     check("sklearn", &["sklearn"])
+}
+
+#[test]
+fn the_node_server_is_deterministic() -> Result<(), SpecimenError> {
+    if !require_node() {
+        return Ok(());
+    }
+    let subject = Subject::node_server();
+    let (mut plain, mut stopped) = (Specimen::alone(&subject)?, Specimen::alone(&subject)?);
+    for path in ["/verify", "/?n=1", "/?n=2", "/verify"] {
+        stopped.stop()?;
+        stopped.say(path)?;
+        stopped.go_on()?;
+        assert_eq!(plain.ask(path)?, stopped.answer()?, "{path}");
+    }
+    Ok(())
 }

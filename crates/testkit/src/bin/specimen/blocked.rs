@@ -81,6 +81,7 @@ struct Waiter {
     released: Arc<AtomicBool>,
     release: Option<Box<dyn FnOnce(i32) -> io::Result<()>>>,
     reports: Receiver<Report>,
+    report: Option<Report>,
 }
 
 /// Starts the threads, says `ready` when all are in their calls, then answers.
@@ -137,7 +138,7 @@ fn start(name: &'static str, wait: Wait) -> io::Result<Waiter> {
         told.ok().and_then(|()| report_tx.send(Report { early, text }).ok())
     })?;
     let tid = tid_rx.recv().map_err(io::Error::other)?;
-    Ok(Waiter { name, number, tid, released, release: Some(release), reports })
+    Ok(Waiter { name, number, tid, released, release: Some(release), reports, report: None })
 }
 
 impl Waiter {
@@ -149,9 +150,16 @@ impl Waiter {
         number.is_some_and(|number| number == self.number || number == libc::SYS_restart_syscall)
     }
 
+    /// Whether it is known if the call has returned. Just after a stop it is not: the thread may be on its way out.
+    fn has_settled(&mut self) -> bool {
+        self.report = self.report.take().or_else(|| self.reports.try_recv().ok());
+        self.report.is_some() || self.is_in_its_call()
+    }
+
     fn result(&mut self) -> io::Result<String> {
         let Some(release) = self.release.take() else { return Ok("released-before".to_owned()) };
-        if let Ok(report) = self.reports.try_recv() {
+        raw::until(self.name, || self.has_settled())?;
+        if let Some(report) = self.report.take() {
             return Ok(report.words());
         }
         self.released.store(true, SeqCst);
