@@ -91,6 +91,7 @@ pub enum Filled {
 #[derive(Debug)]
 pub struct Userfault {
     fd: OwnedFd,
+    watch: Watch,
 }
 
 impl Userfault {
@@ -98,7 +99,7 @@ impl Userfault {
     /// `Ok((_, false))`: this kernel cannot poison (before 6.6).
     pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<(Userfault, bool)> {
         let events = if watch == Watch::AllEvents { EVENTS } else { 0 };
-        let userfault = Userfault { fd };
+        let userfault = Userfault { fd, watch };
         let mut api = [UFFD_API, events | FEATURE_POISON, 0];
         match sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api) {
             Ok(_) => Ok((userfault, true)),
@@ -110,6 +111,11 @@ impl Userfault {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Which events it was set up to tell.
+    pub fn watch(&self) -> Watch {
+        self.watch
     }
 
     /// Watches a whole mapping for missing pages.
@@ -241,7 +247,7 @@ impl Userfault {
             FORK => {
                 // SAFETY: the kernel has just made this descriptor in our table, for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(a as u32 as i32) };
-                Some(Event::Fork(Userfault { fd }))
+                Some(Event::Fork(Userfault { fd, watch: Watch::AllEvents }))
             }
             REMAP => Some(Event::Remap { from: a, to: b, len_bytes: c }),
             REMOVE => Some(Event::Remove { start: a, end: b }),

@@ -306,7 +306,7 @@ fn empty(
     let ranges = emptied(survey, can_userfault);
     match &opened {
         // Each emptied range is an event that our own call waits for.
-        Some((userfault, _)) if lazy => {
+        Some((userfault, _)) if userfault.watch() == Watch::AllEvents => {
             crate::lazy::drain_while(userfault, || vehicle.empty(&ranges)).map_err(broken)?
         }
         _ => vehicle.empty(&ranges).map_err(broken)?,
