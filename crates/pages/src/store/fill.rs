@@ -75,17 +75,10 @@ impl<A: Arena> Store<A> {
     pub fn plan(&self, manifest: &Manifest, first: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
         let mut jobs = self.jobs(manifest)?;
         let order = Order::new(first);
-        let mut places: Vec<u64> = jobs.iter().map(|job| order.place(job)).collect();
-        let hot = places.iter().filter(|&&place| place != Order::LAST).count();
-        // Jobs come by their first address already, so a stable sort keeps that order among equals.
-        let mut sorted: Vec<usize> = (0..jobs.len()).collect();
-        sorted.sort_by_key(|&nth| places[nth]);
-        let mut rank = vec![0; jobs.len()];
-        sorted.iter().enumerate().for_each(|(new, &old)| rank[old] = new as u64);
-        places = rank;
-        let mut ranked: Vec<_> = places.into_iter().zip(jobs.drain(..)).collect();
-        ranked.sort_unstable_by_key(|&(rank, _)| rank);
-        Ok(FillPlan { jobs: ranked.into_iter().map(|(_, job)| job).collect(), hot })
+        // They come by their first address, and the sort keeps that order among equals.
+        jobs.sort_by_cached_key(|job| order.place(job));
+        let hot = jobs.partition_point(|job| order.place(job) != Order::LAST);
+        Ok(FillPlan { jobs, hot })
     }
 
     /// One job for each group, by the first address that wants it.
@@ -249,7 +242,7 @@ fn in_order<'a>(content: &'a [Page], run: &[Wanted], room: &'a mut [Page]) -> &'
     &room[..run.len()]
 }
 
-/// The order of a working set.
+/// The order of a working set. Its ranges should not overlap; where they do, the order is worse, nothing else.
 struct Order {
     ranges: Vec<(PageRange, u64)>, // By address, with the place in the working set.
 }

@@ -1,8 +1,6 @@
 //! Who pays for what the store holds. A page that several manifests refer to is paid by each in proportion to
 //! its references, so that the shares of all manifests add up to what there is.
 
-use std::collections::HashMap;
-
 use super::Store;
 use crate::codec::Codec;
 use crate::{Arena, Manifest};
@@ -23,26 +21,18 @@ pub struct StoreShare {
 impl<A: Arena> Store<A> {
     /// What `manifest` pays for now. It changes whenever another manifest comes or goes.
     pub fn share(&self, manifest: &Manifest) -> StoreShare {
+        let mut slots: Vec<_> = manifest.slots().collect();
+        slots.sort_unstable();
         let (mut identical, mut packed, mut whole, mut pages) = (0.0, 0.0, 0.0, 0.0);
         let tables = self.tables();
-        let mut several = HashMap::new();
-        for slot in manifest.slots() {
-            let Some((kept, group)) = tables.find(slot) else { continue };
-            if kept.refs.get() > 1 {
-                *several.entry(slot).or_insert(0u32) += 1;
-                continue;
-            }
-            pages += 1.0;
-            let own = if group.codec == Codec::Whole { &mut whole } else { &mut packed };
-            *own += tables.page_bytes(kept);
-        }
-        for (slot, refs) in several {
-            let Some((kept, group)) = tables.find(slot) else { continue };
-            let part = f64::from(refs) / f64::from(kept.refs.get());
+        for same in slots.chunk_by(|a, b| a == b) {
+            let Some((kept, group)) = tables.find(same[0]) else { continue };
+            let (own_refs, refs) = (same.len() as u32, kept.refs.get());
+            let part = f64::from(own_refs) / f64::from(refs);
             pages += part;
-            // References from the same manifest alone make a page its own, however many they are.
+            // References of one manifest alone make a page its own, however many they are.
             let whose = match group.codec {
-                _ if refs < kept.refs.get() => &mut identical,
+                _ if own_refs < refs => &mut identical,
                 Codec::Whole => &mut whole,
                 Codec::Lz4 | Codec::Zstd => &mut packed,
             };

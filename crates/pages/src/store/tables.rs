@@ -112,7 +112,7 @@ impl<A: Arena> Tables<A> {
     pub(super) fn shrink(&mut self) {
         let Self { slots, groups, index, .. } = self;
         groups.shrink();
-        if index.len() < index.capacity() / 4 {
+        if index.len() * 4 < index.capacity() {
             index.shrink_to(index.len() * 2, |&slot| slot_hash(slots, groups, slot));
         }
     }

@@ -1,0 +1,8 @@
+//! What the crate promises to those who use it, through its public interface alone.
+
+#![allow(clippy::unwrap_used)] // The lint lets tests unwrap, but not what tests call.
+
+mod damage;
+mod specimen;
+mod store;
+mod threads;

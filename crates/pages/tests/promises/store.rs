@@ -1,0 +1,197 @@
+//! The store's promises: it gives back what was put, keeps it as long as someone wants it and no longer, and what
+//! the manifests pay for is what it holds.
+
+use crate::specimen::{self, Sandbox, Specimen, addr, sandbox, specimens};
+use pages::{
+    Domain, Encoding, FillError, HeapArena, Heat, PAGE_SIZE, PageRange, ReadError, Scratch, Store, StoreError,
+};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put { domain: u8, heat: Heat, pages: Vec<Specimen> },
+    Release { nth: usize },
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let heat = prop_oneof![Just(Heat::Hot), Just(Heat::Cold)];
+    let put =
+        (0..3u8, heat, specimens(1..90)).prop_map(|(domain, heat, pages)| Op::Put { domain, heat, pages });
+    let release = any::<usize>().prop_map(|nth| Op::Release { nth });
+    prop::collection::vec(prop_oneof![3 => put, 2 => release], 1..12)
+}
+
+fn domain(number: u8) -> Domain {
+    if number == 0 { Domain::private(u64::from(number)) } else { Domain::named(&format!("tenant-{number}")) }
+}
+
+fn store() -> Store<HeapArena> {
+    Store::new(HeapArena::new(u64::MAX), [7; 32])
+}
+
+/// Runs `ops`; after each, every sandbox reads as it was and the shares add up; after all, nothing is left.
+#[track_caller]
+fn check(ops: &[Op]) {
+    let store = store();
+    let mut sandboxes: Vec<Sandbox> = Vec::new();
+    for op in ops {
+        match op {
+            Op::Put { domain: number, heat, pages } => {
+                sandboxes.push(sandbox(&store, &domain(*number), *heat, pages));
+            }
+            Op::Release { nth } if !sandboxes.is_empty() => {
+                let nth = nth % sandboxes.len();
+                store.release(sandboxes.swap_remove(nth).manifest);
+            }
+            Op::Release { .. } => {}
+        }
+        sandboxes.iter().for_each(|sandbox| sandbox.assert_reads_back(&store, &[]));
+        assert_shares_add_up(&store, &sandboxes);
+    }
+    for sandbox in sandboxes {
+        store.release(sandbox.manifest);
+    }
+    assert_eq!(store.stats(), Default::default());
+}
+
+#[track_caller]
+fn assert_shares_add_up(store: &Store<HeapArena>, sandboxes: &[Sandbox]) {
+    let (mut content, mut tables) = (0, 0);
+    for sandbox in sandboxes {
+        let share = store.share(&sandbox.manifest);
+        content += share.identical_bytes + share.packed_bytes + share.whole_bytes;
+        tables += share.table_bytes;
+    }
+    let stats = store.stats();
+    let rounding = 2 * sandboxes.len() as u64;
+    assert!(content.abs_diff(stats.used_bytes) <= rounding, "{content} of {stats:?}");
+    assert!(tables.abs_diff(stats.table_bytes) <= rounding, "{tables} of {stats:?}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn what_was_put_is_kept_exactly_as_long_as_it_is_wanted(ops in ops()) { check(&ops); }
+}
+
+#[test]
+fn equal_pages_are_kept_once_in_a_domain_and_apart_between_domains() {
+    let (store, pages) = (store(), [Specimen::Text(1), Specimen::Random(2)]);
+    let mut sandboxes = vec![sandbox(&store, &Domain::named("a"), Heat::Cold, &pages)];
+    for (domain, distinct) in
+        [(Domain::named("a"), 2), (Domain::named("b"), 4), (Domain::private(1), 6), (Domain::private(2), 8)]
+    {
+        sandboxes.push(sandbox(&store, &domain, Heat::Cold, &pages));
+        assert_eq!(store.stats().pages, distinct, "{domain:?}");
+    }
+    assert_shares_add_up(&store, &sandboxes);
+}
+
+#[test]
+fn a_page_that_does_not_compress_is_kept_whole_and_apart() {
+    let pages =
+        [Specimen::Text(1), Specimen::Random(2), Specimen::Text(3), Specimen::Zero, Specimen::Text(1)];
+    for heat in [Heat::Hot, Heat::Cold] {
+        let put = store().put(&Domain::named("a"), &specimen::content(&pages), heat).unwrap();
+        let [Encoding::Packed(a), Encoding::Whole(b), Encoding::Packed(c), Encoding::Zero, Encoding::Same(d)] =
+            put[..]
+        else {
+            panic!("{put:?}")
+        };
+        assert_eq!((b.get(), c.get(), d), (a.get() + 1, a.get() + 2, a), "slots follow addresses");
+    }
+}
+
+#[test]
+fn a_second_sandbox_takes_as_few_runs_as_the_first() {
+    let store = store();
+    let pages: Vec<Specimen> = (0..256).map(Specimen::Text).collect();
+    let first = sandbox(&store, &Domain::named("a"), Heat::Hot, &pages);
+    let second = sandbox(&store, &Domain::named("a"), Heat::Cold, &pages);
+    assert_eq!(first.manifest, second.manifest);
+    assert_eq!(second.manifest.runs().count(), 1);
+}
+
+#[test]
+fn the_working_set_comes_first_and_in_its_order() {
+    let store = store();
+    let pages: Vec<Specimen> = (0..160).map(Specimen::Text).collect();
+    let sandbox = sandbox(&store, &Domain::named("a"), Heat::Hot, &pages);
+    let first = [PageRange::new(addr(100), 2), PageRange::new(addr(9999), 9), PageRange::new(addr(3), 1)];
+    let plan = store.plan(&sandbox.manifest, &first).unwrap();
+    let starts: Vec<_> = plan.jobs().iter().map(|job| job.ranges().next().unwrap().start()).collect();
+    let expected = [96, 0, 16, 32, 48, 64, 80, 112, 128, 144].map(addr);
+    assert_eq!((starts, plan.hot().len()), (expected.to_vec(), 2));
+    let index = plan.index();
+    assert_eq!(index.job_of(addr(101)), Some(0));
+    assert_eq!(index.job_of(addr(40)), Some(3));
+    assert_eq!(index.job_of(addr(160)), None);
+    sandbox.assert_reads_back(&store, &first);
+}
+
+#[test]
+fn a_plan_can_be_filled_from_after_its_manifest_was_released() {
+    let store = store();
+    let sandbox = sandbox(&store, &Domain::named("a"), Heat::Cold, &[Specimen::Text(1), Specimen::Random(1)]);
+    let plan = store.plan(&sandbox.manifest, &[]).unwrap();
+    store.release(sandbox.manifest);
+    assert_eq!(store.stats().pages, 0);
+    assert!(store.stats().used_bytes > 0);
+    let mut filled = 0;
+    for job in plan.jobs() {
+        job.decode(&mut Scratch::new(), &mut |_, bytes| {
+            filled += bytes.len();
+            Ok::<_, ReadError>(())
+        })
+        .unwrap();
+    }
+    assert_eq!(filled, 2 * PAGE_SIZE);
+    drop(plan);
+    assert_eq!(store.stats().used_bytes, 0);
+}
+
+#[test]
+fn a_full_arena_refuses_and_keeps_what_it_had() {
+    let store = Store::new(HeapArena::new(20_000), [7; 32]);
+    let kept = sandbox(&store, &Domain::named("a"), Heat::Cold, &[Specimen::Random(1), Specimen::Text(1)]);
+    let before = store.stats();
+    let more = specimen::content(&[1, 2, 3, 4, 5, 6].map(Specimen::Random));
+    let refused = store.put(&Domain::named("a"), &more, Heat::Cold);
+    assert!(matches!(refused, Err(StoreError::Arena { .. })), "{refused:?}");
+    assert_eq!(store.stats(), before);
+    kept.assert_reads_back(&store, &[]);
+    store.release(kept.manifest);
+    assert_eq!(store.stats(), Default::default());
+}
+
+#[test]
+fn half_a_page_cannot_be_put() {
+    for len in [0, 1, PAGE_SIZE - 1, PAGE_SIZE + 1, 257 * PAGE_SIZE] {
+        let refused = store().put(&Domain::named("a"), &vec![1; len], Heat::Hot);
+        assert!(matches!(refused, Err(StoreError::NotPages { len_bytes }) if len_bytes == len));
+    }
+}
+
+#[test]
+fn what_is_not_there_is_said_to_be_missing() {
+    let store = store();
+    let put = store.put(&Domain::named("a"), &[1; PAGE_SIZE], Heat::Hot).unwrap();
+    let manifest = specimen::manifest(&[(addr(1), &put)]);
+    let mut out = [0; PAGE_SIZE];
+    let read = store.read_page(&manifest, addr(2), &mut Scratch::new(), &mut out);
+    assert_eq!(read, Err(ReadError::NotInManifest { addr: addr(2) }));
+    store.give_back(&put);
+    assert!(matches!(store.plan(&manifest, &[]), Err(ReadError::NotInStore { addr: a }) if a == addr(1)));
+    store.release(manifest);
+    assert_eq!(store.stats().strays, 1);
+}
+
+#[test]
+fn whoever_cannot_fill_stops_the_job() {
+    let store = store();
+    let sandbox = sandbox(&store, &Domain::named("a"), Heat::Cold, &[Specimen::Text(1)]);
+    let plan = store.plan(&sandbox.manifest, &[]).unwrap();
+    let mut fill = |_, _: &[u8]| Err(std::fmt::Error);
+    let filled = plan.jobs()[0].decode(&mut Scratch::new(), &mut fill);
+    assert_eq!(filled, Err(FillError::Fill(std::fmt::Error)));
+}
