@@ -43,7 +43,7 @@ impl Add<u64> for PageAddr {
     type Output = PageAddr;
 
     fn add(self, pages: u64) -> PageAddr {
-        Self(self.0.saturating_add(pages.saturating_mul(PAGE_BYTES)) & LAST)
+        Self::containing(self.0.saturating_add(pages.saturating_mul(PAGE_BYTES)))
     }
 }
 

@@ -28,6 +28,6 @@ pub use manifest::{Content, Manifest, ManifestBuilder, PushedTwice};
 pub use manifest_bytes::ManifestError;
 pub use page_id::PageId;
 pub use store::{
-    FillError, FillJob, FillPlan, JobIndex, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId, Store,
+    Fill, FillError, FillJob, FillPlan, JobIndex, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId, Store,
     StoreError, StoreShare, StoreStats,
 };

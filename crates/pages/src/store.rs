@@ -15,7 +15,7 @@ mod tests;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use fill::damaged_group_is_noticed;
-pub use fill::{FillError, FillJob, FillPlan, JobIndex, ReadError};
+pub use fill::{Fill, FillError, FillJob, FillPlan, JobIndex, ReadError};
 pub use put::{PAGES_PER_PUT, StoreError};
 pub use share::StoreShare;
 pub use slots::SlotId;

@@ -47,6 +47,9 @@ pub enum FillError<E> {
     Fill(E),
 }
 
+/// Takes the pages of a job: where they belong, and their bytes.
+pub type Fill<'a, E> = dyn FnMut(PageAddr, &[u8]) -> Result<(), E> + 'a;
+
 /// Everything that a wake must fill, in the order in which it should be. Threads share it and take jobs by index.
 ///
 /// It keeps the bytes alive by itself: the manifest may be released meanwhile.
@@ -97,7 +100,7 @@ impl<A: Arena> Store<A> {
             if last.1 == groups.len() {
                 groups.push((Arc::clone(group), Vec::with_capacity(usize::from(group.pages))));
             }
-            groups[last.1].1.push(Wanted { addr, id: kept.id, index: kept.place.index() as u8 });
+            groups[last.1].1.push(Wanted { addr, id: kept.id, index: kept.place.index() });
         }
         drop(tables);
         Ok(groups.into_iter().map(|(group, wanted)| FillJob { group, wanted: wanted.into() }).collect())
@@ -120,14 +123,14 @@ impl<A: Arena> Store<A> {
         };
         let (id, index, group) = self.hold(slot).ok_or(ReadError::NotInStore { addr })?;
         let content = group.decode(scratch).map_err(|_| ReadError::Damaged { addr })?.0;
-        match content.get(index) {
+        match content.get(usize::from(index)) {
             Some(page) if self.shared.hasher.page_id(page) == id => *out = *page,
             _ => return Err(ReadError::Damaged { addr }),
         }
         Ok(())
     }
 
-    fn hold(&self, slot: SlotId) -> Option<(PageId, usize, Arc<Group<A>>)> {
+    fn hold(&self, slot: SlotId) -> Option<(PageId, u8, Arc<Group<A>>)> {
         let tables = self.tables();
         let (kept, group) = tables.find(slot)?;
         Some((kept.id, kept.place.index(), Arc::clone(group)))
@@ -194,11 +197,7 @@ impl<A: Arena> FillJob<A> {
 
     /// Decodes the group once and hands out its pages, by address: as many at a time as are consecutive, up to
     /// 64 KiB. Nothing is handed out unless every page that is wanted is right.
-    pub fn decode<E>(
-        &self,
-        scratch: &mut Scratch,
-        fill: &mut dyn FnMut(PageAddr, &[u8]) -> Result<(), E>,
-    ) -> Result<(), FillError<E>> {
+    pub fn decode<E>(&self, scratch: &mut Scratch, fill: &mut Fill<'_, E>) -> Result<(), FillError<E>> {
         let damaged = |wanted: Option<&Wanted>| FillError::Damaged {
             addr: wanted.map_or_else(PageAddr::default, |wanted| wanted.addr),
         };

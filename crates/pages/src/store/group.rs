@@ -75,9 +75,9 @@ impl<A: Arena> GroupTable<A> {
         Self { entries: Vec::new(), free: Vec::new() }
     }
 
-    /// Adds a group, all of its pages wanted. `None` if there are too many.
-    pub(super) fn insert(&mut self, group: Arc<Group<A>>) -> Option<u32> {
-        let entry = Some(Entry { live: u32::from(group.pages), group });
+    /// Adds a group of which `live` pages are wanted. `None` if there are too many.
+    pub(super) fn insert(&mut self, group: Arc<Group<A>>, live: u32) -> Option<u32> {
+        let entry = Some(Entry { group, live });
         if let Some(number) = self.free.pop() {
             self.entries[number as usize] = entry;
             return Some(number);

@@ -142,7 +142,14 @@ impl<A: Arena> Store<A> {
         codec: Codec,
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
-        let fresh = self.encode(domain, pages, found, codec, encoder)?;
+        let mut fresh = self.encode(domain, pages, found, codec, encoder)?;
+        // Encoding took a while. Sandboxes of one function often fall asleep together, and then another thread
+        // has just put the same pages; without this look, both copies would stay.
+        self.find_known(domain, pages, found, &mut encoder.scratch);
+        fresh.retain_mut(|fresh| {
+            fresh.pages.retain(|page| matches!(found[page.nth], Found::New { .. }));
+            !fresh.pages.is_empty()
+        });
         let mut tables = self.tables();
         let full = StoreError::Full { pages: tables.pages() };
         let slots = tables.insert(&fresh);
@@ -171,7 +178,8 @@ impl<A: Arena> Store<A> {
         for (nth, page) in found.iter().enumerate() {
             if let Found::New { id, refs } = *page {
                 let kind = if encoder.is_incompressible(&pages[nth]) { &mut whole } else { &mut pack };
-                kind.push(FreshPage { nth, id, refs });
+                let index = (kind.len() % PAGES_PER_GROUP) as u8;
+                kind.push(FreshPage { nth, index, id, refs });
             }
         }
         let mut fresh = Vec::new();
@@ -247,7 +255,7 @@ fn only_equal<A: Arena>(
         let group = Arc::clone(&first.group);
         let content = group.decode(scratch).map_or(&[][..], |(content, _)| content);
         while let Some((nth, candidate)) = rest.next_if(|(_, next)| Arc::ptr_eq(&next.group, &group)) {
-            if content.get(candidate.place.index()) == Some(&pages[nth]) {
+            if content.get(usize::from(candidate.place.index())) == Some(&pages[nth]) {
                 equal.push((nth, candidate));
             }
         }

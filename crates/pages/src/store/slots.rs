@@ -4,6 +4,7 @@
 use std::num::NonZeroU32;
 use std::ops::Range;
 
+use super::PAGES_PER_GROUP;
 use crate::free_runs::FreeRuns;
 use crate::page_id::PageId;
 
@@ -42,18 +43,20 @@ impl Place {
     /// The highest group number: 2^28 groups hold 16 TiB of pages.
     pub(super) const GROUP_MAX: u32 = (1 << 28) - 1;
 
-    pub(super) fn new(group: u32, index: usize) -> Self {
-        Self(group << 4 | (index & 15) as u32)
+    pub(super) fn new(group: u32, index: u8) -> Self {
+        Self(group << 4 | u32::from(index & 15))
     }
 
     pub(super) fn group(self) -> u32 {
         self.0 >> 4
     }
 
-    pub(super) fn index(self) -> usize {
-        (self.0 & 15) as usize
+    pub(super) fn index(self) -> u8 {
+        (self.0 & 15) as u8
     }
 }
+
+const _: () = assert!(PAGES_PER_GROUP == 16, "4 bits say where a page lies in its group");
 
 /// One page kept.
 #[derive(Clone, Copy, Debug)]

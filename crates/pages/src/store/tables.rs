@@ -58,16 +58,16 @@ impl<A: Arena> Tables<A> {
         true
     }
 
-    /// Adds new groups with all their pages. Returns the slots of each group; `None`, and nothing is kept, if
+    /// Adds new groups with the pages of them that are wanted. Returns the slots of each group; `None`, and nothing is kept, if
     /// the tables are full.
     pub(super) fn insert(&mut self, fresh: &[Fresh<A>]) -> Option<Vec<Vec<SlotId>>> {
-        let numbers: Vec<u32> =
-            fresh.iter().map_while(|fresh| self.groups.insert(Arc::clone(&fresh.group))).collect();
+        let enter = |fresh: &Fresh<A>| self.groups.insert(Arc::clone(&fresh.group), fresh.pages.len() as u32);
+        let numbers: Vec<u32> = fresh.iter().map_while(enter).collect();
         let slots =
             if numbers.len() == fresh.len() { self.slots.insert(&slots_of(fresh, &numbers)) } else { None };
         let Some(slots) = slots else {
             for (number, fresh) in numbers.into_iter().zip(fresh) {
-                (0..fresh.group.pages).for_each(|_| drop(self.groups.forget_page(number)));
+                fresh.pages.iter().for_each(|_| drop(self.groups.forget_page(number)));
             }
             return None;
         };
@@ -156,6 +156,8 @@ pub(super) struct Fresh<A: Arena> {
 pub(super) struct FreshPage {
     /// Its number among the pages of the call.
     pub(super) nth: usize,
+    /// Its place in the group.
+    pub(super) index: u8,
     pub(super) id: PageId,
     pub(super) refs: NonZeroU32,
 }
@@ -164,8 +166,8 @@ pub(super) struct FreshPage {
 fn slots_of<A: Arena>(fresh: &[Fresh<A>], numbers: &[u32]) -> Vec<Slot> {
     let mut slots = Vec::new();
     for (fresh, &number) in fresh.iter().zip(numbers) {
-        slots.extend(fresh.pages.iter().enumerate().map(|(index, page)| {
-            (page.nth, Slot { id: page.id, place: Place::new(number, index), refs: page.refs })
+        slots.extend(fresh.pages.iter().map(|page| {
+            (page.nth, Slot { id: page.id, place: Place::new(number, page.index), refs: page.refs })
         }));
     }
     slots.sort_unstable_by_key(|&(nth, _)| nth);
