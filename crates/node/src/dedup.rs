@@ -265,7 +265,7 @@ fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<(PageRange, Heat)> {
             let (heat, until) = match hot.get(next_hot) {
                 Some(range) if range.start() <= at => (Heat::Hot, range.end()),
                 Some(range) => (Heat::Cold, range.start()),
-                None => (Heat::Cold, run.end()),
+                None => (if std::env::var("HOT").is_ok() { Heat::Hot } else { Heat::Cold }, run.end()),
             };
             let until = until.min(run.end()).min(at + PAGES_PER_JOB);
             jobs.push((PageRange::from_bounds(at, until), heat));

@@ -60,7 +60,7 @@ impl Driver {
         let faults = self.lazy.as_ref().map(Lazy::descriptors).unwrap_or_default();
         fds.extend(faults.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = match &self.lazy {
-            Some(lazy) => Some(Timespec { tv_sec: 0, tv_nsec: lazy.patience_ns() }),
+            Some(lazy) => Some(lazy.patience()),
             None => held.then_some(HELD_LOOK_INTERVAL),
         };
         // EINTR and the like: look again.

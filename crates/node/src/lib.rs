@@ -13,6 +13,7 @@ mod guard;
 mod launch;
 mod launch_spec;
 mod lazy;
+mod lazy_space;
 mod leftovers;
 mod mailbox;
 mod memory_hash;

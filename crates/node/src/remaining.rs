@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use pages::{PAGE_SIZE, PageAddr, PageRange};
+use pages::{PageAddr, PageRange};
 
 /// Runs of pages by their address now; each with the address under which the manifest knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,22 +31,16 @@ impl Remaining {
         self.runs.is_empty()
     }
 
-    /// Pages still out.
-    pub(crate) fn pages(&self) -> u64 {
-        self.runs.iter().map(|(start, run)| (run.end - start) / PAGE_SIZE as u64).sum()
-    }
-
     /// Where the content of the page at `addr` stands; `None`: it is not out.
     pub(crate) fn source_of(&self, addr: PageAddr) -> Option<PageAddr> {
         let (start, run) = self.runs.range(..=addr.get()).next_back()?;
         (addr.get() < run.end).then(|| PageAddr::containing(run.source + (addr.get() - start)))
     }
 
-    /// Some pages that follow each other, now and in the manifest: address now, address there, how many.
-    pub(crate) fn some(&self, pages_max: u64) -> Option<(PageAddr, PageAddr, u64)> {
+    /// The first page that is out: its address now, and the one under which the manifest knows it.
+    pub(crate) fn first(&self) -> Option<(PageAddr, PageAddr)> {
         let (start, run) = self.runs.first_key_value()?;
-        let pages = ((run.end - start) / PAGE_SIZE as u64).min(pages_max);
-        Some((PageAddr::containing(*start), PageAddr::containing(run.source), pages))
+        Some((PageAddr::containing(*start), PageAddr::containing(run.source)))
     }
 
     /// The range is filled, given back, or unmapped.
@@ -88,6 +82,7 @@ impl Remaining {
 mod tests {
     use std::collections::BTreeMap;
 
+    use pages::PAGE_SIZE;
     use proptest::prelude::*;
 
     use super::*;
@@ -139,7 +134,8 @@ mod tests {
                 let source = remaining.source_of(PageAddr::containing(page * PAGE));
                 assert_eq!(source.map(|addr| addr.get() / PAGE), model.get(&page).copied(), "page {page}");
             }
-            assert_eq!(remaining.pages(), model.len() as u64);
+            let first = remaining.first().map(|(addr, known)| (addr.get() / PAGE, known.get() / PAGE));
+            assert_eq!(first, model.first_key_value().map(|(page, source)| (*page, *source)));
             assert_eq!(remaining.is_empty(), model.is_empty());
         }
     }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use linux::arena::MemfdArena;
 use linux::memory::Memory;
 use linux::userfault::{Filled, Userfault};
-use pages::{FillError, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, Scratch};
 use protocol::WakeRecord;
 
 use crate::asleep::{Asleep, Hold, Space};
@@ -82,14 +82,11 @@ pub(crate) fn restore(
     }
     let filled_pages = fill_all(&jobs, node.config.fill_threads)?;
     fail_point::reach("filled");
-    let filled: Vec<Vec<PageRange>> =
-        if lazy { plans.iter().map(filled_ranges).collect() } else { Vec::new() };
     drop(jobs);
-    drop(plans);
     let fill_us = started.elapsed().as_micros() as u64;
     let hashes = asleep.hash.map(|before| Ok((before, hash_again(spaces, &asleep.rseq)?))).transpose()?;
     let spaces = std::mem::take(&mut asleep.spaces);
-    let lazy = if lazy { Some(Lazy::new(node, spaces, &filled)) } else { unwatch(spaces).map(|()| None)? };
+    let lazy = if lazy { Some(Lazy::new(spaces, plans)) } else { unwatch(spaces).map(|()| None)? };
     fail_point::reach("unwatched");
     let pid = body.pid();
     let hold = std::mem::replace(&mut asleep.hold, Hold::Frozen);
@@ -109,11 +106,6 @@ pub(crate) fn restore(
 fn hash_again(spaces: &[Space], rseq: &[linux::trace::RseqArea]) -> Result<MemoryHash, RestoreError> {
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
     memory_hash::of(&pids, rseq).map_err(|source| RestoreError::Fill { pid: pids[0], source })
-}
-
-/// What a plan fills before the thaw: the working set, and what is packed together with it.
-fn filled_ranges(plan: &FillPlan<MemfdArena>) -> Vec<PageRange> {
-    plan.hot().iter().flat_map(|job| job.ranges()).collect()
 }
 
 /// All content is back: missing pages read as zeros again.

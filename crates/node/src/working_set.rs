@@ -20,12 +20,13 @@ impl WorkingSet {
     }
 
     /// Adds pages that the process at `at` touched.
-    pub(crate) fn add(&mut self, at: usize, touched: &[PageAddr]) {
+    pub(crate) fn add(&mut self, at: usize, touched: &[PageRange]) {
         if self.processes.len() <= at {
             self.processes.resize_with(at + 1, Vec::new);
         }
-        let known = self.processes[at].iter().flat_map(|range| range.addrs());
-        let mut all: Vec<PageAddr> = known.chain(touched.iter().copied()).collect();
+        let ranges_known = &self.processes[at];
+        let mut all: Vec<PageAddr> =
+            ranges_known.iter().chain(touched).flat_map(|range| range.addrs()).collect();
         all.sort_unstable();
         all.dedup();
         self.processes[at] = ranges(&all);
@@ -45,8 +46,8 @@ mod tests {
     fn touched_pages_join_into_ranges() {
         let mut set = WorkingSet::default();
         let page = |n: u64| PageAddr::containing(n * 4096);
-        set.add(1, &[page(7), page(5), page(6)]);
-        set.add(1, &[page(9), page(5), page(8)]);
+        set.add(1, &[PageRange::new(page(7), 1), PageRange::new(page(5), 2)]);
+        set.add(1, &[PageRange::new(page(8), 2), PageRange::new(page(5), 1)]);
         assert_eq!(set.of_process(0), []);
         assert_eq!(set.of_process(1), [PageRange::new(page(5), 5)]);
         assert_eq!(set.pages(), 5);
