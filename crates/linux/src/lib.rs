@@ -1,1 +1,25 @@
-//! Stub.
+//! The hands on other processes: stop, read, inject, empty, fill, and what the kernel can do of it here.
+//!
+//! The only crate with `unsafe`. Each block holds one operation and its proof; whatever changes another process
+//! carries a `TRACEE:` comment that says why that process is safe. Nothing is decided here: that is `node`.
+
+#![allow(unsafe_code)]
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!(
+    "dormouse drives ptrace and userfaultfd of Linux on x86-64; other machines are not supported yet"
+);
+
+pub mod arena;
+pub mod carry;
+pub mod cgroup;
+pub mod inject;
+pub mod maps;
+pub mod memory;
+pub mod pagemap;
+pub mod probe;
+pub mod process;
+pub mod spawn;
+mod sys;
+pub mod trace;
+pub mod userfault;

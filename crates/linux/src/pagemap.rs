@@ -1,0 +1,171 @@
+//! Which pages of a process are its own and present: `PAGEMAP_SCAN` (Linux 6.7), or the older page map file.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+
+use pages::{PAGE_SIZE, PageRange};
+
+use crate::maps::Mapping;
+use crate::sys;
+
+const PAGEMAP_SCAN: u64 = sys::ioc(sys::IOC_READ_WRITE, b'f' as u64, 16, size_of::<ScanArg>());
+const PAGE_IS_FILE: u64 = 1 << 2;
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+
+/// Runs fetched by one call; more need another call.
+const RUNS_PER_CALL: usize = 1024;
+
+/// Page map entries read at once where `PAGEMAP_SCAN` is missing.
+const ENTRIES_PER_READ: usize = 4096;
+
+/// `struct pm_scan_arg` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Default)]
+struct ScanArg {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// The page map of one process.
+#[derive(Debug)]
+pub struct PageMap {
+    file: File,
+    by_scan: bool,
+}
+
+impl PageMap {
+    /// Opens the page map of `pid`.
+    pub fn open(pid: i32) -> io::Result<PageMap> {
+        Ok(PageMap { file: File::open(format!("/proc/{pid}/pagemap"))?, by_scan: true })
+    }
+
+    /// The same without `PAGEMAP_SCAN`, as on kernels before 6.7.
+    pub fn open_without_scan(pid: i32) -> io::Result<PageMap> {
+        Ok(PageMap { by_scan: false, ..PageMap::open(pid)? })
+    }
+
+    /// Appends the runs of pages in `mapping` that are this process' own: anonymous, or private copies of file
+    /// pages; present or swapped out. The shared zero page costs nothing and is not among them (without
+    /// `PAGEMAP_SCAN` it is, and will be found to hold zeros).
+    pub fn own_pages(&mut self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
+        if self.by_scan {
+            match self.scan(mapping, runs) {
+                // ENOTTY: this kernel does not know the call, and will not learn it.
+                Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => self.by_scan = false,
+                done => return done,
+            }
+        }
+        self.read_entries(mapping, runs)
+    }
+
+    fn scan(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
+        let unwanted = PAGE_IS_PFNZERO | if mapping.is_private_file() { PAGE_IS_FILE } else { 0 };
+        let mut regions = [Region::default(); RUNS_PER_CALL];
+        let mut start = mapping.start;
+        while start < mapping.end {
+            let mut arg = ScanArg {
+                size: size_of::<ScanArg>() as u64,
+                start,
+                end: mapping.end,
+                vec: regions.as_mut_ptr() as u64,
+                vec_len: RUNS_PER_CALL as u64,
+                category_inverted: unwanted,
+                category_mask: unwanted,
+                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                ..ScanArg::default()
+            };
+            let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
+            let found = regions.get(..found as usize).unwrap_or_default();
+            runs.extend(found.iter().filter_map(|region| PageRange::from_bounds(region.start, region.end)));
+            if arg.walk_end <= start {
+                break;
+            }
+            start = arg.walk_end;
+        }
+        Ok(())
+    }
+
+    fn read_entries(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
+        const PRESENT: u64 = 1 << 63;
+        const SWAPPED: u64 = 1 << 62;
+        const FILE_OR_SHARED: u64 = 1 << 61;
+        let mut buffer = vec![0u8; ENTRIES_PER_READ * 8];
+        let mut open: Option<u64> = None; // Where the run that is being read begins.
+        let mut address = mapping.start;
+        while address < mapping.end {
+            let pages = ((mapping.end - address) / PAGE_SIZE as u64).min(ENTRIES_PER_READ as u64);
+            let bytes = &mut buffer[..pages as usize * 8];
+            self.file.read_exact_at(bytes, address / PAGE_SIZE as u64 * 8)?;
+            for entry in bytes.chunks_exact(8) {
+                let entry = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| entry[at]));
+                let own = entry & (PRESENT | SWAPPED) != 0
+                    && (mapping.is_private_anonymous() || entry & FILE_OR_SHARED == 0);
+                if own && open.is_none() {
+                    open = Some(address);
+                } else if !own && let Some(start) = open.take() {
+                    runs.extend(PageRange::from_bounds(start, address));
+                }
+                address += PAGE_SIZE as u64;
+            }
+        }
+        runs.extend(open.and_then(|start| PageRange::from_bounds(start, mapping.end)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::maps;
+
+    /// Pages 1, 2 and 4 of 6 in a fresh mapping are written; each way of looking must find just these.
+    #[track_caller]
+    fn check(mut page_map: PageMap) {
+        let mut memory = crate::sys::tests::anonymous(6);
+        for page in [1, 2, 4] {
+            memory.as_mut()[page * PAGE_SIZE] = 1;
+        }
+        let start = memory.as_mut().as_ptr() as u64;
+        let mappings = maps::read(std::process::id() as i32).unwrap();
+        let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&start)).unwrap();
+        let mut runs = Vec::new();
+        let mapping = Mapping { start, end: start + 6 * PAGE_SIZE as u64, ..mapping.clone() };
+        page_map.own_pages(&mapping, &mut runs).unwrap();
+        let found: Vec<_> =
+            runs.iter().map(|run| ((run.start().get() - start) / 4096, run.pages())).collect();
+        assert_eq!(found, [(1, 2), (4, 1)]);
+    }
+
+    #[test]
+    fn pages_that_were_written_are_found_by_scan() {
+        check(PageMap::open(std::process::id() as i32).unwrap());
+    }
+
+    #[test]
+    fn pages_that_were_written_are_found_without_scan() {
+        check(PageMap::open_without_scan(std::process::id() as i32).unwrap());
+    }
+}

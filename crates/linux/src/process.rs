@@ -1,0 +1,198 @@
+//! Facts about processes: who they are, who their children are, what they cost.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+use crate::sys;
+
+/// A reference to a process that cannot come to mean another one.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// Refers to the process that has this number now. `ESRCH`: there is none.
+    pub fn open(pid: i32) -> io::Result<Process> {
+        Ok(Process { pid, fd: sys::pidfd_open(pid)? })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Kills it. Harmless when it is dead.
+    pub fn kill(&self) {
+        // ESRCH: it is dead already, which is what was wanted.
+        let _ = rustix::process::pidfd_send_signal(&self.fd, Signal::KILL);
+    }
+
+    /// Collects it if it is a dead child of ours: its exit code, or the negative number of the signal.
+    pub fn reap(&self) -> Option<i32> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), options).ok()??;
+        let code = status.exit_status();
+        code.or_else(|| status.terminating_signal().map(|signal| -signal))
+    }
+
+    /// Our own copy of one of its descriptors.
+    pub fn get_fd(&self, fd: i32) -> io::Result<OwnedFd> {
+        sys::pidfd_getfd(self.fd.as_fd(), fd)
+    }
+}
+
+impl AsFd for Process {
+    /// Readable once the process is dead.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Numbers from `/proc/PID/status`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Resident anonymous memory.
+    pub anonymous_bytes: u64,
+    /// Resident pages of files.
+    pub file_bytes: u64,
+    /// Resident shared memory.
+    pub shared_bytes: u64,
+    /// Page tables.
+    pub page_table_bytes: u64,
+    /// Anonymous memory in swap.
+    pub swap_bytes: u64,
+    /// The process that traces it; 0 for none.
+    pub tracer: i32,
+    /// Threads.
+    pub threads: u32,
+    /// Its state, as the kernel's letter (`R`, `S`, `D`, `T`, `t`, `Z`, `X`).
+    pub state: Option<char>,
+    /// Its parent.
+    pub parent: i32,
+}
+
+/// Reads `/proc/PID/status`.
+pub fn status(pid: i32) -> io::Result<Status> {
+    Ok(parse_status(&fs::read(format!("/proc/{pid}/status"))?))
+}
+
+/// Understands `/proc/PID/status`; what is not there stays 0.
+pub fn parse_status(text: &[u8]) -> Status {
+    let text = String::from_utf8_lossy(text);
+    let mut status = Status::default();
+    for (key, value) in text.lines().filter_map(|line| line.split_once(':')) {
+        let value = value.split_ascii_whitespace().next().unwrap_or_default();
+        let number = || value.parse::<u64>().unwrap_or(0);
+        let bytes = || number().saturating_mul(1024);
+        match key {
+            "RssAnon" => status.anonymous_bytes = bytes(),
+            "RssFile" => status.file_bytes = bytes(),
+            "RssShmem" => status.shared_bytes = bytes(),
+            "VmPTE" => status.page_table_bytes = bytes(),
+            "VmSwap" => status.swap_bytes = bytes(),
+            "TracerPid" => status.tracer = number() as i32,
+            "Threads" => status.threads = number() as u32,
+            "State" => status.state = value.chars().next(),
+            "PPid" => status.parent = number() as i32,
+            _ => {}
+        }
+    }
+    status
+}
+
+/// The threads of a process.
+pub fn threads(pid: i32) -> io::Result<Vec<i32>> {
+    let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
+    let number = |entry: io::Result<fs::DirEntry>| Some(entry.ok()?.file_name().to_str()?.parse().ok()?);
+    Ok(entries.filter_map(number).collect())
+}
+
+/// The children of a process, all of its threads taken together; empty when it is dead.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut children = Vec::new();
+    for thread in threads(pid).unwrap_or_default() {
+        let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
+        children.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
+    }
+    children
+}
+
+/// A process and all its descendants that are alive, parents first.
+pub fn tree(root: i32) -> Vec<i32> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while at < found.len() {
+        found.extend(children(found[at]));
+        at += 1;
+    }
+    found.retain(|pid| status(*pid).is_ok_and(|status| !matches!(status.state, None | Some('Z' | 'X'))));
+    found
+}
+
+/// Where a process keeps its command line: `ps` reads it there. First and last address.
+pub fn command_line_place(pid: i32) -> Option<(u64, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in parentheses and may hold anything; fields after it are numbers.
+    let numbers: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let field = |number: usize| numbers.get(number - 3)?.parse::<u64>().ok();
+    Some((field(48)?, field(49)?)).filter(|(start, end)| start < end)
+}
+
+/// Collects dead children of ours that nobody waits for: orphans of sandboxes, given to us as their subreaper.
+/// `keep` are children that somebody else waits for.
+pub fn reap_orphans(keep: &[i32]) {
+    for pid in children(std::process::id() as i32) {
+        let zombie = || status(pid).is_ok_and(|status| status.state == Some('Z'));
+        if !keep.contains(&pid)
+            && zombie()
+            && let Some(pid) = Pid::from_raw(pid)
+        {
+            // It is dead: this returns at once, and takes no stop of a traced process from its tracer.
+            let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Makes orphans in our sandboxes our children, so that we can collect them.
+pub fn become_subreaper() -> io::Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid())).map_err(io::Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_understood_and_nonsense_is_zero() {
+        let text = b"State:\tS (sleeping)\nPPid:\t12\nTracerPid:\t3\nRssAnon:\t     100 kB\nVmPTE: 8 kB\n";
+        let status = parse_status(text);
+        assert_eq!((status.state, status.parent, status.tracer), (Some('S'), 12, 3));
+        assert_eq!((status.anonymous_bytes, status.page_table_bytes), (102_400, 8192));
+        assert_eq!(parse_status(b"\xff\n:::\nRssAnon:\nVmPTE: x kB"), Status::default());
+    }
+
+    #[test]
+    fn our_command_line_is_where_the_kernel_says() {
+        let (start, end) = command_line_place(std::process::id() as i32).unwrap();
+        let mut text = vec![0; (end - start) as usize];
+        crate::memory::Memory::open(std::process::id() as i32).unwrap().read(start, &mut text).unwrap();
+        assert_eq!(text, fs::read("/proc/self/cmdline").unwrap());
+    }
+
+    #[test]
+    fn a_child_is_found_and_reaped() {
+        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(child.id() as i32).unwrap();
+        assert!(tree(std::process::id() as i32).contains(&process.pid()));
+        assert_eq!(process.reap(), None);
+        process.kill();
+        let fds = &mut [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
+        rustix::event::poll(fds, None).unwrap();
+        assert_eq!(process.reap(), Some(-libc::SIGKILL));
+    }
+}

@@ -1,0 +1,326 @@
+//! Stopping every thread of a process by ptrace, and letting it go as it was.
+//!
+//! Order matters for a process in a frozen cgroup: seize it while it is frozen (the threads go from the freezer
+//! straight into a trace stop), then thaw the cgroup, for an injected system call would never return from a frozen
+//! one. A thread in a trace stop counts as frozen.
+
+use std::io;
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use crate::process;
+use crate::sys;
+
+/// How long a thread may take to stop. A thread that is in the middle of disk I/O stops when that ends.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looking at once this often comes before sleeping between looks: most threads stop within microseconds.
+const SPINS_BEFORE_SLEEP: u32 = 200;
+
+/// Between two looks at a thread that takes long to stop.
+const POLL_INTERVAL: Duration = Duration::from_micros(50);
+
+const PTRACE_EVENT_STOP: i32 = 128;
+const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
+const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+const PTRACE_O_SUSPEND_SECCOMP: libc::c_int = 1 << 21;
+
+/// The process could not be stopped. It runs on as before.
+#[derive(Debug, thiserror::Error)]
+pub enum TraceError {
+    /// It died.
+    #[error("process {pid} died")]
+    Died {
+        /// The process.
+        pid: i32,
+    },
+    /// It may not be traced: somebody else does already, or we lack the right.
+    #[error("process {pid} may not be traced")]
+    Refused {
+        /// The process.
+        pid: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A thread did not stop in time.
+    #[error("thread {tid} of process {pid} does not stop")]
+    Stuck {
+        /// The process.
+        pid: i32,
+        /// The thread.
+        tid: i32,
+    },
+    /// It is stopped by job control (`SIGSTOP` or a terminal).
+    #[error("process {pid} is stopped by job control")]
+    JobControl {
+        /// The process.
+        pid: i32,
+    },
+    /// A ptrace request failed.
+    #[error("ptrace {what} of thread {tid}")]
+    Request {
+        /// Which request.
+        what: &'static str,
+        /// The thread.
+        tid: i32,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Where the kernel writes into a thread's memory by itself: its restartable-sequence area.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RseqArea {
+    /// First address.
+    pub address: u64,
+    /// Length.
+    pub len_bytes: u64,
+}
+
+/// A thread that is in a trace stop.
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) tid: i32,
+    pub(crate) rseq: Option<RseqArea>,
+}
+
+/// A process whose every thread is in a trace stop. Dropping it lets the process go as it was; if we die instead,
+/// the kernel kills it (`PTRACE_O_EXITKILL`), so it never runs half emptied.
+///
+/// Not `Send`: the kernel takes ptrace requests from the attaching thread only.
+#[derive(Debug)]
+pub struct Stopped {
+    pid: i32,
+    pub(crate) threads: Vec<Thread>,
+    _owned_by_this_thread: PhantomData<*const ()>,
+}
+
+impl Stopped {
+    /// Stops every thread of `pid`. On error those that were stopped run on.
+    pub fn seize(pid: i32) -> Result<Stopped, TraceError> {
+        let mut stopped = Stopped { pid, threads: Vec::new(), _owned_by_this_thread: PhantomData };
+        // A running process may start threads while we stop others: look again until no new one shows.
+        loop {
+            let tids = process::threads(pid).map_err(|_| TraceError::Died { pid })?;
+            let known = stopped.threads.len();
+            for tid in tids {
+                if !stopped.threads.iter().any(|thread| thread.tid == tid) {
+                    stopped.seize_thread(tid)?;
+                }
+            }
+            if stopped.threads.len() == known {
+                break;
+            }
+        }
+        if stopped.threads.is_empty() { Err(TraceError::Died { pid }) } else { Ok(stopped) }
+    }
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Places that the kernel writes to when a thread runs again, for all threads.
+    pub fn rseq_areas(&self) -> impl Iterator<Item = RseqArea> + '_ {
+        self.threads.iter().filter_map(|thread| thread.rseq)
+    }
+
+    fn seize_thread(&mut self, tid: i32) -> Result<(), TraceError> {
+        let pid = self.pid;
+        let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
+        // Suspending the process' own seccomp filter needs CAP_SYS_ADMIN; without it try without.
+        let seized = seize(tid, options | PTRACE_O_SUSPEND_SECCOMP).or_else(|_| seize(tid, options));
+        match seized {
+            Ok(()) => {}
+            // A thread may end while we look; the process is gone only when its first thread is.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) && tid != pid => return Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => return Err(TraceError::Died { pid }),
+            Err(source) => return Err(TraceError::Refused { pid, source }),
+        }
+        // From here on it is ours, and must be let go on drop.
+        self.threads.push(Thread { tid, rseq: None });
+        request("interrupt", libc::PTRACE_INTERRUPT, tid, 0, 0)?;
+        loop {
+            let stop = match wait_for_stop(pid, tid) {
+                Err(TraceError::Died { .. }) if tid != pid => {
+                    self.threads.pop();
+                    return Ok(());
+                }
+                stop => stop?,
+            };
+            match stop {
+                Stop::Interrupted => break,
+                Stop::Group => return Err(TraceError::JobControl { pid }),
+                // A signal came first: let the kernel deliver it. The interrupt is still pending and stops the
+                // thread again before it executes anything of its own.
+                Stop::Signal(signal) => cont(tid, signal)?,
+                Stop::SystemCall => cont(tid, 0)?,
+            }
+        }
+        if let Some(thread) = self.threads.last_mut() {
+            thread.rseq = rseq_area(tid);
+        }
+        Ok(())
+    }
+
+    /// Lets the process go as it was.
+    pub fn release(self) {}
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for thread in &self.threads {
+            // ESRCH: it was killed meanwhile. Nothing else can be wrong with a thread in a trace stop; one that
+            // never stopped cannot be let go and dies with this thread, rather than run on traced by nobody.
+            let _ = request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0);
+        }
+    }
+}
+
+/// Why a thread stopped.
+pub(crate) enum Stop {
+    /// Because we asked.
+    Interrupted,
+    /// At the entry or exit of a system call.
+    SystemCall,
+    /// By job control.
+    Group,
+    /// To be given this signal.
+    Signal(i32),
+}
+
+/// Waits until `tid` stops.
+pub(crate) fn wait_for_stop(pid: i32, tid: i32) -> Result<Stop, TraceError> {
+    let started = Instant::now();
+    for look in 0u32.. {
+        let mut status = 0;
+        // SAFETY: the kernel writes one int, into a live local.
+        let waited = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+        if waited == tid {
+            if !libc::WIFSTOPPED(status) {
+                return Err(TraceError::Died { pid });
+            }
+            return Ok(classify(status));
+        }
+        if waited == -1 {
+            return Err(TraceError::Died { pid }); // ECHILD: somebody collected it, so it is dead.
+        }
+        if look < SPINS_BEFORE_SLEEP {
+            std::thread::yield_now();
+        } else if started.elapsed() > STOP_TIMEOUT {
+            break;
+        } else {
+            std::thread::sleep(POLL_INTERVAL);
+        }
+    }
+    Err(TraceError::Stuck { pid, tid })
+}
+
+fn classify(status: i32) -> Stop {
+    let signal = libc::WSTOPSIG(status);
+    match status >> 16 {
+        PTRACE_EVENT_STOP if signal == libc::SIGTRAP => Stop::Interrupted,
+        PTRACE_EVENT_STOP => Stop::Group,
+        _ if signal == libc::SIGTRAP | 0x80 => Stop::SystemCall,
+        _ => Stop::Signal(signal),
+    }
+}
+
+fn seize(tid: i32, options: libc::c_int) -> io::Result<()> {
+    // SAFETY: PTRACE_SEIZE takes no pointers.
+    // TRACEE: only changes who is told of its signals.
+    sys::check(unsafe { libc::ptrace(libc::PTRACE_SEIZE, tid, 0u64, options as u64) }).map(drop)
+}
+
+/// A ptrace request whose arguments are numbers, or pointers that the caller keeps alive.
+fn request(what: &'static str, op: libc::c_uint, tid: i32, addr: u64, data: u64) -> Result<(), TraceError> {
+    // SAFETY: the callers, all in this file, pass as `addr` and `data` what `op` asks for; pointers among them
+    // point to live locals of the right size.
+    // TRACEE: the thread is ours (seized by this thread); what is set is put back before it runs its own code.
+    let result = unsafe { libc::ptrace(op, tid, addr, data) };
+    sys::check(result).map(drop).map_err(|source| TraceError::Request { what, tid, source })
+}
+
+/// Lets a stopped thread run until its next stop, giving it `signal` (0: none).
+pub(crate) fn cont(tid: i32, signal: i32) -> Result<(), TraceError> {
+    request("continue", libc::PTRACE_CONT, tid, 0, signal as u64)
+}
+
+/// Lets a stopped thread run until the entry or exit of a system call.
+pub(crate) fn cont_to_system_call(tid: i32) -> Result<(), TraceError> {
+    request("run to system call", libc::PTRACE_SYSCALL, tid, 0, 0)
+}
+
+/// Asks a running thread to stop.
+pub(crate) fn interrupt(tid: i32) -> Result<(), TraceError> {
+    request("interrupt", libc::PTRACE_INTERRUPT, tid, 0, 0)
+}
+
+/// Reads the registers of a stopped thread.
+pub(crate) fn registers(tid: i32) -> Result<libc::user_regs_struct, TraceError> {
+    let mut registers = std::mem::MaybeUninit::<libc::user_regs_struct>::zeroed();
+    request("read registers", libc::PTRACE_GETREGS, tid, 0, registers.as_mut_ptr() as u64)?;
+    // SAFETY: all fields are integers: zeroed memory is a value, and the kernel has written it since.
+    Ok(unsafe { registers.assume_init() })
+}
+
+/// Sets the registers of a stopped thread.
+pub(crate) fn set_registers(tid: i32, registers: &libc::user_regs_struct) -> Result<(), TraceError> {
+    request("set registers", libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64)
+}
+
+/// Reads the signal mask of a stopped thread.
+pub(crate) fn signal_mask(tid: i32) -> Result<u64, TraceError> {
+    let mut mask = 0u64;
+    request("read signal mask", PTRACE_GETSIGMASK, tid, 8, &raw mut mask as u64)?;
+    Ok(mask)
+}
+
+/// Sets the signal mask of a stopped thread.
+pub(crate) fn set_signal_mask(tid: i32, mask: u64) -> Result<(), TraceError> {
+    request("set signal mask", PTRACE_SETSIGMASK, tid, 8, &raw const mask as u64)
+}
+
+/// The restartable-sequence area of a stopped thread; none where it has none, or the kernel cannot tell (5.13).
+fn rseq_area(tid: i32) -> Option<RseqArea> {
+    /// `struct ptrace_rseq_configuration` of `linux/ptrace.h`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Configuration {
+        address: u64,
+        size: u32,
+        signature: u32,
+        flags: u32,
+        pad: u32,
+    }
+    let mut found = Configuration::default();
+    let at = &raw mut found as u64;
+    // SAFETY: the kernel writes at most the given size into the live local `found`.
+    let written =
+        unsafe { libc::ptrace(PTRACE_GET_RSEQ_CONFIGURATION, tid, size_of::<Configuration>() as u64, at) };
+    (written > 0 && found.address != 0)
+        .then_some(RseqArea { address: found.address, len_bytes: u64::from(found.size) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::{Process, status};
+
+    #[test]
+    fn a_stopped_process_stands_still_and_then_runs_on() {
+        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let process = Process::open(child.id() as i32).unwrap();
+        let stopped = Stopped::seize(process.pid()).unwrap();
+        assert_eq!(status(process.pid()).unwrap().state, Some('t'));
+        assert!(matches!(registers(process.pid()).unwrap().orig_rax as i64, 0..));
+        stopped.release();
+        assert_eq!(status(process.pid()).unwrap().tracer, 0);
+        process.kill();
+        while process.reap().is_none() {
+            std::thread::yield_now();
+        }
+        assert!(matches!(Stopped::seize(process.pid()), Err(TraceError::Died { .. })));
+    }
+}

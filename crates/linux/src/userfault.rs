@@ -1,0 +1,254 @@
+//! A userfaultfd over another process' memory: fill pages, poison the places of pages that are out, and serve the
+//! faults and events of a process that runs while its memory comes back.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use pages::{PAGE_SIZE, PageAddr};
+
+use crate::sys;
+
+const KIND: u64 = 0xaa;
+const UFFDIO_API: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x3f, size_of::<[u64; 3]>());
+const UFFDIO_REGISTER: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x00, size_of::<[u64; 4]>());
+const UFFDIO_UNREGISTER: u64 = sys::ioc(sys::IOC_READ, KIND, 0x01, size_of::<[u64; 2]>());
+const UFFDIO_WAKE: u64 = sys::ioc(sys::IOC_READ, KIND, 0x02, size_of::<[u64; 2]>());
+const UFFDIO_COPY: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x03, size_of::<[u64; 5]>());
+const UFFDIO_ZEROPAGE: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x04, size_of::<[u64; 4]>());
+const UFFDIO_POISON: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x08, size_of::<[u64; 4]>());
+
+const UFFD_API: u64 = 0xaa;
+const FEATURE_EVENT_FORK: u64 = 1 << 1;
+const FEATURE_EVENT_REMAP: u64 = 1 << 2;
+const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
+const FEATURE_EVENT_UNMAP: u64 = 1 << 6;
+const FEATURE_POISON: u64 = 1 << 14;
+const EVENTS: u64 = FEATURE_EVENT_FORK | FEATURE_EVENT_REMAP | FEATURE_EVENT_REMOVE | FEATURE_EVENT_UNMAP;
+const REGISTER_MODE_MISSING: u64 = 1;
+const COPY_MODE_DONTWAKE: u64 = 1;
+
+/// Events fetched by one read.
+const EVENTS_PER_READ: usize = 16;
+
+/// Which events the process tells us about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    /// Only missing pages: for a process that stands still until all its memory is back.
+    Faults,
+    /// Also forks, unmapping and moving: for a process that runs meanwhile. From now on each of its `munmap`,
+    /// `mremap`, `madvise` and `fork` waits until the event is read.
+    AllEvents,
+}
+
+/// What the process did.
+#[derive(Debug)]
+pub enum Event {
+    /// It touches a page that is not there, and waits.
+    Fault(PageAddr),
+    /// It forked: faults of the child come here.
+    Fork(Userfault),
+    /// Memory moved from the first address to the second.
+    Remap {
+        /// Where it was.
+        from: u64,
+        /// Where it is.
+        to: u64,
+        /// How much.
+        len_bytes: u64,
+    },
+    /// The range reads as zeros from now on.
+    Remove {
+        /// First address.
+        start: u64,
+        /// First address after it.
+        end: u64,
+    },
+    /// The range is unmapped.
+    Unmap {
+        /// First address.
+        start: u64,
+        /// First address after it.
+        end: u64,
+    },
+}
+
+/// What became of a page that was to be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// All of it is there now.
+    Done,
+    /// So many bytes are there; the next page was present already.
+    Occupied(usize),
+    /// So many bytes are there; the process is changing its mappings: read its events and try again.
+    Changing(usize),
+    /// The mapping, or the process, is gone.
+    Vanished,
+}
+
+/// A userfaultfd of a process.
+#[derive(Debug)]
+pub struct Userfault {
+    fd: OwnedFd,
+}
+
+impl Userfault {
+    /// Takes over a descriptor that was just created in the process, and agrees with the kernel on what it tells.
+    /// `Ok((_, false))`: this kernel cannot poison (before 6.6).
+    pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<(Userfault, bool)> {
+        let events = if watch == Watch::AllEvents { EVENTS } else { 0 };
+        let userfault = Userfault { fd };
+        let mut api = [UFFD_API, events | FEATURE_POISON, 0];
+        match sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api) {
+            Ok(_) => Ok((userfault, true)),
+            // A kernel that lacks one feature refuses the set.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                let mut api = [UFFD_API, events, 0];
+                sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api)?;
+                Ok((userfault, false))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Watches a whole mapping for missing pages.
+    pub fn register(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut arg = [start, end - start, REGISTER_MODE_MISSING, 0];
+        // TRACEE: missing pages of the range make it wait instead of reading zeros; nothing is lost by it.
+        sys::ioctl(self.fd.as_fd(), UFFDIO_REGISTER, &mut arg).map(drop)
+    }
+
+    /// Stops watching: missing pages read as zeros again. All content must be back.
+    pub fn unregister(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut arg = [start, end - start];
+        // TRACEE: the caller has filled every page of the range that had content.
+        sys::ioctl(self.fd.as_fd(), UFFDIO_UNREGISTER, &mut arg).map(drop)
+    }
+
+    /// Fills missing pages from `at` on. Wakes nobody: for a process that stands still.
+    pub fn fill(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
+        self.copy(at, bytes, COPY_MODE_DONTWAKE)
+    }
+
+    /// Fills missing pages from `at` on, and lets threads go that wait for them.
+    pub fn fill_and_wake(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
+        let filled = self.copy(at, bytes, 0)?;
+        if let Filled::Occupied(_) = filled {
+            self.wake(at, bytes.len() as u64)?; // Another fill came first: its waiters may not know.
+        }
+        Ok(filled)
+    }
+
+    fn copy(&self, at: PageAddr, bytes: &[u8], mode: u64) -> io::Result<Filled> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = &bytes[done..];
+            let mut arg = [at.get() + done as u64, rest.as_ptr() as u64, rest.len() as u64, mode, 0];
+            // TRACEE: only pages that are missing, with the bytes that were there (the store has checked them).
+            match sys::ioctl(self.fd.as_fd(), UFFDIO_COPY, &mut arg) {
+                Ok(_) => return Ok(Filled::Done),
+                Err(error) => {
+                    done += usize::try_from(arg[4] as i64).unwrap_or(0); // What was done; negative: nothing.
+                    match error.raw_os_error() {
+                        Some(libc::EEXIST) => return Ok(Filled::Occupied(done)),
+                        Some(libc::EAGAIN) if arg[4] as i64 > 0 => {} // Stopped half-way: go on from there.
+                        Some(libc::EAGAIN) => return Ok(Filled::Changing(done)),
+                        Some(libc::ENOENT | libc::ESRCH) => return Ok(Filled::Vanished),
+                        _ => return Err(error),
+                    }
+                }
+            }
+        }
+        Ok(Filled::Done)
+    }
+
+    /// Lets a missing page that never had content read as zeros, and its waiters go.
+    pub fn fill_zero_and_wake(&self, at: PageAddr) -> io::Result<Filled> {
+        let mut arg = [at.get(), PAGE_SIZE as u64, 0, 0];
+        // TRACEE: a page that is missing and not in the manifest: it was never written, or was given back.
+        match sys::ioctl(self.fd.as_fd(), UFFDIO_ZEROPAGE, &mut arg) {
+            Ok(_) => Ok(Filled::Done),
+            Err(error) => match error.raw_os_error() {
+                Some(libc::EEXIST) => {
+                    self.wake(at, PAGE_SIZE as u64)?;
+                    Ok(Filled::Occupied(0))
+                }
+                Some(libc::EAGAIN) => Ok(Filled::Changing(0)),
+                Some(libc::ENOENT | libc::ESRCH) => Ok(Filled::Vanished),
+                _ => Err(error),
+            },
+        }
+    }
+
+    fn wake(&self, at: PageAddr, len_bytes: u64) -> io::Result<()> {
+        let mut arg = [at.get(), len_bytes];
+        // TRACEE: its threads look again whether the page is there.
+        sys::ioctl(self.fd.as_fd(), UFFDIO_WAKE, &mut arg).map(drop)
+    }
+
+    /// Makes missing pages deadly to touch until they are filled: a process thawed by mistake gets `SIGBUS` instead
+    /// of reading zeros. Returns how many pages were present and stayed as they are.
+    pub fn poison(&self, start: u64, end: u64) -> io::Result<u64> {
+        let (mut at, mut present) = (start, 0);
+        while at < end {
+            let mut arg = [at, end - at, 0, 0];
+            // TRACEE: only pages whose content the store holds; filling overwrites the mark.
+            if let Err(error) = sys::ioctl(self.fd.as_fd(), UFFDIO_POISON, &mut arg) {
+                at += u64::try_from(arg[3] as i64).unwrap_or(0);
+                match error.raw_os_error() {
+                    Some(libc::EEXIST) => {
+                        at += PAGE_SIZE as u64;
+                        present += 1;
+                    }
+                    Some(libc::EAGAIN) => {}
+                    _ => return Err(error),
+                }
+            } else {
+                break;
+            }
+        }
+        Ok(present)
+    }
+
+    /// Fetches what has happened; nothing when nothing has.
+    pub fn events(&self, events: &mut Vec<Event>) -> io::Result<()> {
+        let mut messages = [[0u64; 4]; EVENTS_PER_READ]; // `struct uffd_msg`: 32 bytes.
+        let buffer = messages.as_flattened_mut();
+        // SAFETY: eight-byte integers may be seen as bytes; the slice covers just the array and ends with this call.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut(buffer.as_mut_ptr().cast::<u8>(), size_of_val(buffer)) };
+        let read = match rustix::io::read(&self.fd, bytes) {
+            Ok(read) => read,
+            Err(rustix::io::Errno::AGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        events.extend(messages.iter().take(read / size_of::<[u64; 4]>()).filter_map(Self::event));
+        Ok(())
+    }
+
+    fn event(message: &[u64; 4]) -> Option<Event> {
+        const FAULT: u64 = 0x12;
+        const FORK: u64 = 0x13;
+        const REMAP: u64 = 0x14;
+        const REMOVE: u64 = 0x15;
+        const UNMAP: u64 = 0x16;
+        let [head, a, b, c] = *message;
+        match head & 0xff {
+            FAULT => Some(Event::Fault(PageAddr::containing(b))),
+            FORK => {
+                // SAFETY: the kernel has just made this descriptor in our table, for us.
+                let fd = unsafe { OwnedFd::from_raw_fd(a as u32 as i32) };
+                Some(Event::Fork(Userfault { fd }))
+            }
+            REMAP => Some(Event::Remap { from: a, to: b, len_bytes: c }),
+            REMOVE => Some(Event::Remove { start: a, end: b }),
+            UNMAP => Some(Event::Unmap { start: a, end: b }),
+            _ => None,
+        }
+    }
+}
+
+impl AsFd for Userfault {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
