@@ -1,5 +1,8 @@
 //! The result of `dormouse bench sleep`: the shape that `--json` writes, and the table.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{bytes, micros, percent, ratio};
@@ -129,6 +132,31 @@ pub struct Measured {
     pub answers_right: u64,
     /// Answers that were not.
     pub answers_wrong: u64,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Way::Frozen => "frozen",
+            Way::Dormouse => "dormouse",
+            Way::Zram => "zram",
+            Way::Criu => "criu",
+            Way::Cold => "cold",
+        })
+    }
+}
+
+/// No way has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ways are frozen, dormouse, zram, criu and cold")]
+pub struct UnknownWay;
+
+impl FromStr for Way {
+    type Err = UnknownWay;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWay> {
+        Way::ALL.into_iter().find(|way| way.to_string() == text).ok_or(UnknownWay)
+    }
 }
 
 impl WorkerResult {
