@@ -22,11 +22,11 @@ use crate::{bench, check, client, data_dir, demo, doctor, guard, ps, run, serve,
 Exit codes: 0 done, 1 failed, 2 misused.")]
 struct Cli {
     /// Directory of the server [default: $XDG_RUNTIME_DIR/dormouse, /run/dormouse for root]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     data: Option<PathBuf>,
 
     /// What to log to standard error, such as `debug` or `node=trace` [default: $RUST_LOG, or warn]
-    #[arg(long, global = true, value_name = "FILTER")]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Everywhere")]
     log: Option<String>,
 
     #[command(subcommand)]
@@ -83,7 +83,11 @@ impl Which {
         mut action: impl FnMut(SandboxId) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let ids = match self.all {
-            true => client::sandboxes(data)?.iter().filter(|record| applies(record)).map(|record| record.id).collect(),
+            true => client::sandboxes(data)?
+                .iter()
+                .filter(|record| applies(record))
+                .map(|record| record.id)
+                .collect(),
             false => self.ids.clone(),
         };
         let mut result = Ok(());

@@ -49,8 +49,9 @@ fn call<T: DeserializeOwned>(data: &Path, method: &str, path: &str) -> Result<T,
     }
     // An empty body says as much as `null`.
     let body = if answer.body.is_empty() { b"null" } else { answer.body.as_slice() };
-    serde_json::from_slice(body)
-        .map_err(|error| Failure::of(&error).hint("server and command are of different versions: restart the server"))
+    serde_json::from_slice(body).map_err(|error| {
+        Failure::of(&error).hint("server and command are of different versions: restart the server")
+    })
 }
 
 fn connect(socket: &Path) -> io::Result<UnixStream> {

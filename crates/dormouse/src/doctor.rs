@@ -19,7 +19,9 @@ pub(crate) fn run(_args: &Args) -> Result<(), Failure> {
     output::print(&table(&findings, &rivals(), output::width()))?;
     match findings.iter().find(|finding| finding.verdict == Verdict::Fatal) {
         None => Ok(()),
-        Some(finding) => Err(Failure::new(format!("dormouse cannot work here: {}", finding.what)).hint(finding.advice)),
+        Some(finding) => {
+            Err(Failure::new(format!("dormouse cannot work here: {}", finding.what)).hint(finding.advice))
+        }
     }
 }
 
@@ -49,8 +51,12 @@ mod tests {
 
     #[test]
     fn what_lacks_comes_with_advice() {
-        let finding =
-            Finding { what: "freezer", verdict: Verdict::Lacking, found: "none".into(), advice: "mount cgroup2" };
+        let finding = Finding {
+            what: "freezer",
+            verdict: Verdict::Lacking,
+            found: "none".into(),
+            advice: "mount cgroup2",
+        };
         let expected = "\
 what              found
 freezer  lacking  none

@@ -11,5 +11,8 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    Err(Failure::new(format!("a guard was started with {} arguments, but no node needs one", args.rest.len())))
+    Err(Failure::new(format!(
+        "a guard was started with {} arguments, but no node needs one",
+        args.rest.len()
+    )))
 }

@@ -118,7 +118,10 @@ mod tests {
     #[test]
     fn a_body_has_its_length_or_comes_in_chunks_or_ends_with_the_connection() {
         check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhello", Some((200, "he")));
-        check("HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", Some((404, "abc")));
+        check(
+            "HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+            Some((404, "abc")),
+        );
         check("HTTP/1.1 200 OK\r\n\r\nall", Some((200, "all")));
     }
 

@@ -13,6 +13,7 @@ mod guard;
 mod http;
 mod output;
 mod ps;
+mod python;
 mod run;
 mod serve;
 mod sleep;

@@ -31,7 +31,8 @@ impl Criu {
         let version = Command::new(&program).arg("--version").output();
         let version = version.map_err(|_| "not installed (or name it in DORMOUSE_CRIU)".to_owned())?;
         let version = String::from_utf8_lossy(&version.stdout);
-        let version = version.lines().next().unwrap_or_default().trim_start_matches("Version:").trim().to_owned();
+        let version =
+            version.lines().next().unwrap_or_default().trim_start_matches("Version:").trim().to_owned();
         let check = Command::new(&program).arg("check").stdin(Stdio::null()).output();
         let check = check.map_err(|error| with_causes(&error))?;
         match check.status.success() {
@@ -60,7 +61,11 @@ impl Criu {
 /// The last line that names an error, without CRIU's own places.
 fn last_error(said: &[u8]) -> String {
     let said = String::from_utf8_lossy(said);
-    let line = said.lines().rfind(|line| line.contains("Error")).or(said.lines().last()).unwrap_or("no reason given");
+    let line = said
+        .lines()
+        .rfind(|line| line.contains("Error"))
+        .or(said.lines().last())
+        .unwrap_or("no reason given");
     line.rsplit_once("): ").map_or(line, |(_, reason)| reason).to_owned()
 }
 
@@ -122,7 +127,9 @@ impl Keep for Dumped<'_> {
 impl Drop for Dumped<'_> {
     fn drop(&mut self) {
         // A restore that failed half-way may have left a process with the worker's number; it is ours.
-        if self.worker.process.is_none() && linux::process::children(std::process::id() as i32).contains(&self.pid) {
+        if self.worker.process.is_none()
+            && linux::process::children(std::process::id() as i32).contains(&self.pid)
+        {
             self.worker.process = Process::open(self.pid).ok();
         }
     }

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::io;
 
 use crate::failure::Failure;
+use crate::python::PythonError;
 
 /// The bench ended early. Everything it changed has been put back.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub(crate) enum BenchError {
         /// Of the last one.
         why: String,
     },
+    /// There is no Python.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// A worker did not answer.
     #[error("worker {worker} gave no answer within {within_s} s")]
     Silent {
@@ -85,9 +89,8 @@ impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
         let failure = Failure::of(&error);
         match error {
-            BenchError::NoWorker { .. } => {
-                failure.hint("name a Python with the modules in DORMOUSE_PYTHON, or choose others with --workers")
-            }
+            BenchError::NoWorker { .. } => failure
+                .hint("name a Python with the modules in DORMOUSE_PYTHON, or choose others with --workers"),
             BenchError::Ours { .. } => failure.hint("`dormouse doctor` says what this machine can do"),
             _ => failure,
         }

@@ -13,6 +13,7 @@ mod worker;
 mod zram;
 
 use crate::failure::Failure;
+use crate::python::Interpreter;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 pub(crate) fn rivals() -> Vec<(&'static str, String)> {
     let zram = zram::what_lacks().unwrap_or_else(|| "can be set up".to_owned());
     let criu = criu::Criu::find().map_or_else(|why| why, |criu| criu.version);
-    let python = worker::Interpreter::find().map_or_else(
+    let python = Interpreter::find().map_or_else(
         |error| error::with_causes(&error),
         |python| format!("{} ({})", python.version, python.program.display()),
     );

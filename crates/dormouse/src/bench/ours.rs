@@ -37,7 +37,8 @@ impl Ours {
     ) -> Result<Ours, BenchError> {
         let node = start_node(workshop, kind)?;
         let own_bytes_before = node.record().own_resident_bytes;
-        let mut ours = Ours { runtime: runtime.clone(), node, sandboxes: Vec::new(), turn: 0, own_bytes_before };
+        let mut ours =
+            Ours { runtime: runtime.clone(), node, sandboxes: Vec::new(), turn: 0, own_bytes_before };
         for number in 0..sandboxes {
             let (spec, line) = launch_spec(workshop, kind, number);
             let sandbox = ours.node.launch(spec).map_err(BenchError::ours("launch a sandbox"))?;

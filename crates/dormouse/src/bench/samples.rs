@@ -25,7 +25,14 @@ pub(crate) struct Samples {
 impl Samples {
     /// Adds a round. The answer counts in every round, the figures only where they are `measured`: the first sleep
     /// and the first wake warm up whatever keeps the worker.
-    pub(crate) fn add(&mut self, answers: &mut Answers, number: u64, asleep: &Asleep, woken: Woken, measured: bool) {
+    pub(crate) fn add(
+        &mut self,
+        answers: &mut Answers,
+        number: u64,
+        asleep: &Asleep,
+        woken: Woken,
+        measured: bool,
+    ) {
         if measured {
             self.warm_bytes.push(asleep.warm_bytes);
             self.kept_bytes.push(asleep.kept_bytes);

@@ -123,8 +123,14 @@ fn measure(args: &Args, runtime: &Handle, stop: Stop) -> Result<SleepBench, Benc
     let progress = progress_bar(steps);
     let mut workers = Vec::new();
     for kind in kinds {
-        let mut experiment =
-            Experiment { workshop: &workshop, kind, setting: &setting, rivals: &rivals, runtime, progress: &progress };
+        let mut experiment = Experiment {
+            workshop: &workshop,
+            kind,
+            setting: &setting,
+            rivals: &rivals,
+            runtime,
+            progress: &progress,
+        };
         workers.push(experiment.run(&args.ways)?);
     }
     progress.finish_and_clear();
@@ -235,9 +241,11 @@ impl<'a> Experiment<'a> {
                 let sandboxes = self.setting.sandboxes as usize;
                 Box::new(Ours::start(self.workshop, self.kind, sandboxes, self.runtime)?)
             }
-            Way::Zram => {
-                Box::new(Swapped::start(self.workshop, self.kind, self.rivals.zram.as_ref().map_err(absent)?)?)
-            }
+            Way::Zram => Box::new(Swapped::start(
+                self.workshop,
+                self.kind,
+                self.rivals.zram.as_ref().map_err(absent)?,
+            )?),
             Way::Criu => {
                 Box::new(Dumped::start(self.workshop, self.kind, self.rivals.criu.as_ref().map_err(absent)?)?)
             }
@@ -245,7 +253,12 @@ impl<'a> Experiment<'a> {
         })
     }
 
-    fn round(&self, contender: &mut Contender<'a>, answers: &mut Answers, round: u64) -> Result<(), BenchError> {
+    fn round(
+        &self,
+        contender: &mut Contender<'a>,
+        answers: &mut Answers,
+        round: u64,
+    ) -> Result<(), BenchError> {
         self.step(contender.way, &format!("round {round} of {}", self.setting.rounds))?;
         let Ok(keep) = &mut contender.keep else { return Ok(()) };
         let slept_and_woke = keep.sleep().and_then(|asleep| Ok((asleep, keep.wake(round)?)));

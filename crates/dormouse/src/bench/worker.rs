@@ -5,8 +5,8 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use linux::process::{self, Process};
 use linux::spawn::{Limits, Spawn};
 
 use super::error::BenchError;
+use crate::python::Interpreter;
 use crate::stop::Stop;
 
 const SCRIPT: &str = include_str!("worker.py");
@@ -52,38 +53,6 @@ impl Kind {
     }
 }
 
-/// A Python interpreter.
-#[derive(Clone, Debug)]
-pub(crate) struct Interpreter {
-    /// Its own path, whatever led to it.
-    pub(crate) program: PathBuf,
-    /// As `3.11.7`.
-    pub(crate) version: String,
-}
-
-impl Interpreter {
-    /// What `DORMOUSE_PYTHON` names, or the virtual environment here, or whatever `python3` is.
-    pub(crate) fn find() -> Result<Interpreter, BenchError> {
-        const ASK: &str = "import sys, platform; print(sys.executable); print(platform.python_version())";
-        let named = std::env::var_os("DORMOUSE_PYTHON").map(PathBuf::from);
-        let local = Some(PathBuf::from(".venv/bin/python")).filter(|path| path.exists());
-        let program = named.or(local).unwrap_or_else(|| PathBuf::from("python3"));
-        let output = Command::new(&program).args(["-c", ASK]).stdin(Stdio::null()).output();
-        let output = output.map_err(BenchError::system(format!("run {}", program.display())))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        let mut lines = said.lines();
-        match (lines.next(), lines.next()) {
-            (Some(path), Some(version)) if path.starts_with('/') => {
-                Ok(Interpreter { program: path.into(), version: version.to_owned() })
-            }
-            _ => Err(BenchError::Program {
-                program: program.display().to_string(),
-                said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-            }),
-        }
-    }
-}
-
 /// What all workers of one bench have in common.
 #[derive(Debug)]
 pub(crate) struct Workshop {
@@ -105,7 +74,8 @@ impl Workshop {
         let python = Interpreter::find()?;
         let dir = tempfile::Builder::new().prefix("dormouse-bench-").tempdir();
         let dir = dir.map_err(BenchError::system("make a directory for the bench"))?;
-        fs::write(dir.path().join("worker.py"), SCRIPT).map_err(BenchError::system("write the worker's script"))?;
+        fs::write(dir.path().join("worker.py"), SCRIPT)
+            .map_err(BenchError::system("write the worker's script"))?;
         // Restored and orphaned workers become our children, and can be collected.
         process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
         let hierarchy = Hierarchy::create(&format!("dormouse-bench-{}", std::process::id()));
@@ -114,16 +84,7 @@ impl Workshop {
 
     /// Why this worker cannot run here, if it cannot.
     pub(crate) fn what_lacks(&self, kind: Kind) -> Option<String> {
-        let import = if kind == Kind::Hello { "pass".to_owned() } else { format!("import {}", kind.name()) };
-        let output = Command::new(&self.python.program).args(["-c", &import]).stdin(Stdio::null()).output();
-        match output {
-            Err(error) => Some(error.to_string()),
-            Ok(output) if output.status.success() => None,
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Some(said.lines().last().unwrap_or("it cannot be imported").to_owned())
-            }
-        }
+        if kind == Kind::Hello { None } else { self.python.what_lacks(kind.name()) }
     }
 
     /// Where worker number `number` of this kind listens. Of one length for all, as addresses depend on it.
@@ -165,7 +126,8 @@ impl Workshop {
         let mut worker = self.place(kind, way)?;
         let entrances = worker.cgroup.entrances().map_err(BenchError::system("open a cgroup"))?;
         let command = self.command(kind, &worker.socket, is_warmed_up);
-        let spawn = Spawn { command, entrances, limits: Limits::default(), layout_secret: self.layout_secret };
+        let spawn =
+            Spawn { command, entrances, limits: Limits::default(), layout_secret: self.layout_secret };
         let process = linux::spawn::spawn(spawn).map_err(BenchError::system("start a worker"))?;
         worker.process = Some(process);
         Ok(worker)
@@ -238,14 +200,6 @@ impl Worker {
         let kernel_bytes = self.cgroup.usage().map_or(0, |usage| usage.kernel_bytes);
         let kernel_bytes = kernel_bytes.max(status.page_table_bytes);
         Ok(Memory { private_bytes: status.anonymous_bytes, kernel_bytes })
-    }
-
-    /// Kills it and waits until it is collected.
-    pub(crate) fn kill(&mut self) {
-        if let Some(process) = self.process.take() {
-            process.kill();
-            collect(&process);
-        }
     }
 }
 

@@ -93,7 +93,8 @@ impl Device {
     }
 
     fn read(&self, file: &str) -> Result<String, BenchError> {
-        fs::read_to_string(self.settings.join(file)).map_err(BenchError::system(format!("read {file} of zram")))
+        fs::read_to_string(self.settings.join(file))
+            .map_err(BenchError::system(format!("read {file} of zram")))
     }
 
     fn write(&self, file: &str, value: &str) -> Result<(), BenchError> {
@@ -110,7 +111,8 @@ fn chosen(algorithms: &str) -> &str {
 
 /// Runs a tool of the system, which need not be in an ordinary user's `PATH`.
 fn run(tool: &str, args: &[&Path]) -> Result<(), BenchError> {
-    let path = ["/usr/sbin", "/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(tool)).find(|p| p.exists());
+    let path =
+        ["/usr/sbin", "/sbin", "/usr/bin"].iter().map(|dir| Path::new(dir).join(tool)).find(|p| p.exists());
     let output = Command::new(path.unwrap_or_else(|| tool.into())).args(args).output();
     let output = output.map_err(BenchError::system(format!("run {tool}")))?;
     match output.status.success() {
@@ -142,17 +144,23 @@ impl<'a> Swapped<'a> {
 impl Keep for Swapped<'_> {
     fn sleep(&mut self) -> Result<Asleep, BenchError> {
         // Pages that were swapped out before and not touched since are still this worker's own.
-        let before = linux::process::status(self.worker.pid()).map_err(BenchError::system("read a status"))?;
+        let before =
+            linux::process::status(self.worker.pid()).map_err(BenchError::system("read a status"))?;
         let warm_bytes = before.anonymous_bytes + before.swap_bytes;
         // Looking for the ranges is not counted against this way: a real one would know them.
         let ranges = own_ranges(self.worker.pid()).map_err(BenchError::system("read a worker's mappings"))?;
         let started = Instant::now();
         freeze(&self.worker)?;
-        linux::advise::page_out(self.worker.pid(), &ranges).map_err(BenchError::system("swap out a worker"))?;
+        linux::advise::page_out(self.worker.pid(), &ranges)
+            .map_err(BenchError::system("swap out a worker"))?;
         let sleep_us = Some(micros_since(started));
         let memory = self.worker.memory()?;
         let held_bytes = self.zram.held_bytes()?.saturating_sub(self.held_before_bytes);
-        Ok(Asleep { warm_bytes, kept_bytes: memory.private_bytes + memory.kernel_bytes + held_bytes, sleep_us })
+        Ok(Asleep {
+            warm_bytes,
+            kept_bytes: memory.private_bytes + memory.kernel_bytes + held_bytes,
+            sleep_us,
+        })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {
@@ -168,7 +176,8 @@ impl Keep for Swapped<'_> {
 /// throw it out of the page cache, which no system does to a function that will be needed.
 fn own_ranges(pid: i32) -> io::Result<Vec<Range<u64>>> {
     let mappings = linux::maps::read(pid)?;
-    let own = mappings.iter().filter(|map| map.is_private_anonymous() || (map.is_private_file() && map.write));
+    let own =
+        mappings.iter().filter(|map| map.is_private_anonymous() || (map.is_private_file() && map.write));
     Ok(own.map(|map| map.start..map.end).collect())
 }
 
