@@ -135,3 +135,127 @@ impl Journey<'_> {
         if self.stop.is_asked() { Err(Failure::new("interrupted; nothing is left behind")) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_dir;
+    use std::io::{BufRead as _, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
+    use std::sync::{Arc, Mutex};
+
+    static FUNCTION: Function = Function { name: "hello", source: "", event: "{}", module: None };
+    const SANDBOXES: usize = 3;
+
+    /// What a double of a server remembers: which sandboxes sleep, and how many calls came.
+    #[derive(Default)]
+    struct Double {
+        sleeps: [bool; SANDBOXES],
+        calls: usize,
+        /// This call, counted from one, is answered wrongly.
+        wrong_call: usize,
+    }
+
+    impl Double {
+        fn answer(&mut self, path: &str) -> String {
+            let id = || path.split('/').nth(3).and_then(|id| id.parse::<usize>().ok()).unwrap() - 1;
+            if path.ends_with("/invocations") {
+                self.calls += 1;
+                // A call wakes the first one, as it would where that was used last.
+                self.sleeps[0] = false;
+                let is_wrong = self.calls == self.wrong_call;
+                return if is_wrong { "\"wrong\"".to_owned() } else { "\"right\"".to_owned() };
+            }
+            if path.ends_with("/sleep") {
+                self.sleeps[id()] = true;
+                return serde_json::to_string(&protocol::SleepRecord::default()).unwrap();
+            }
+            if path.ends_with("/check") {
+                let hash_after = if id() == 2 { "other" } else { "" }.to_owned();
+                let record = protocol::CheckRecord { hash_after, ..Default::default() };
+                return serde_json::to_string(&record).unwrap();
+            }
+            let records: Vec<_> = (0..SANDBOXES).map(|place| record(place, self.sleeps[place])).collect();
+            serde_json::to_string(&records).unwrap()
+        }
+    }
+
+    fn record(place: usize, sleeps: bool) -> SandboxRecord {
+        let account = protocol::Account {
+            warm_bytes: 1000,
+            resident_bytes: if sleeps { 10 } else { 1000 },
+            ..Default::default()
+        };
+        SandboxRecord {
+            id: SandboxId(place as u64 + 1),
+            name: "hello".to_owned(),
+            state: if sleeps { State::Dedup } else { State::Warm },
+            pid: 1,
+            account,
+            state_age_ms: 0,
+            invocations: 0,
+            sleeps: 0,
+            wakes: 0,
+            left_warm: None,
+            last_sleep: None,
+            last_wake: None,
+        }
+    }
+
+    fn serve(mut stream: impl Read + Write, double: &Mutex<Double>) {
+        let mut reader = BufReader::new(&mut stream);
+        let mut request = String::new();
+        reader.read_line(&mut request).unwrap();
+        let mut line = String::new();
+        let mut body_len = 0;
+        while reader.read_line(&mut line).unwrap() > 2 {
+            body_len =
+                line.strip_prefix("Content-Length: ").map_or(body_len, |len| len.trim().parse().unwrap());
+            line.clear();
+        }
+        reader.read_exact(&mut vec![0; body_len]).unwrap();
+        let body = double.lock().unwrap().answer(request.split(' ').nth(1).unwrap());
+        write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    }
+
+    /// The threads of the double end with the test's process.
+    fn start(wrong_call: usize) -> Server {
+        let data = tempfile::tempdir().unwrap();
+        let double = Arc::new(Mutex::new(Double { wrong_call, ..Double::default() }));
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let unix = UnixListener::bind(data_dir::socket(data.path())).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let other = Arc::clone(&double);
+        std::thread::spawn(move || tcp.incoming().for_each(|stream| serve(stream.unwrap(), &double)));
+        std::thread::spawn(move || unix.incoming().for_each(|stream| serve(stream.unwrap(), &other)));
+        Server { address, data }
+    }
+
+    #[track_caller]
+    fn check(wrong_call: usize, expected_answers: Checked) {
+        let server = start(wrong_call);
+        let (stop, progress) = (Stop::default(), ProgressBar::hidden());
+        let journey = Journey {
+            server: &server,
+            function: &FUNCTION,
+            sandboxes: SANDBOXES as u64,
+            stop: &stop,
+            progress: &progress,
+        };
+        let row = journey.run().unwrap();
+        assert_eq!((row.sandboxes, row.warm_bytes, row.asleep_bytes), (3, 3000, 30));
+        assert_eq!(row.answers, expected_answers);
+        assert_eq!(row.memories, Checked { same: 2, failed: 1 });
+    }
+
+    #[test]
+    fn every_answer_and_every_memory_counts() {
+        check(0, Checked { same: 25, failed: 0 });
+    }
+
+    #[test]
+    fn a_wrong_answer_of_a_woken_sandbox_is_found() {
+        check(20, Checked { same: 24, failed: 1 });
+    }
+}

@@ -16,8 +16,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running server with a data directory of its own. Dropping it leaves nothing.
 pub(crate) struct Server {
-    address: SocketAddr,
-    data: tempfile::TempDir,
+    pub(super) address: SocketAddr,
+    pub(super) data: tempfile::TempDir,
 }
 
 /// What a call brought.
