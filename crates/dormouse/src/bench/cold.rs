@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::error::BenchError;
 use super::keep::{Asleep, Keep, Woken, micros_since};
-use super::worker::{Kind, Worker, Workshop};
+use super::worker::Worker;
+use super::workshop::{Kind, Workshop};
 
 /// A worker that is killed and started.
 pub(crate) struct Cold<'a> {

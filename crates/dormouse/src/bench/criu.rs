@@ -11,7 +11,8 @@ use linux::process::Process;
 
 use super::error::{BenchError, with_causes};
 use super::keep::{Asleep, Keep, Woken, micros_since};
-use super::worker::{Kind, Worker, Workshop, collect};
+use super::worker::{Worker, collect};
+use super::workshop::{Kind, Workshop};
 
 /// A file system in memory, on almost every Linux.
 const MEMORY_FILES: &str = "/dev/shm";

@@ -5,7 +5,7 @@ use std::fs;
 use report::bench::Environment;
 
 use super::criu::Criu;
-use super::worker::Workshop;
+use super::workshop::Workshop;
 
 /// Looks at the machine. What cannot be learned stays empty.
 pub(crate) fn look(workshop: &Workshop, criu: Option<&Criu>) -> Environment {

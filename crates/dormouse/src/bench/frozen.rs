@@ -8,7 +8,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::error::BenchError;
 use super::keep::{Asleep, Keep, Woken, micros_since};
-use super::worker::{Kind, Worker, Workshop};
+use super::worker::Worker;
+use super::workshop::{Kind, Workshop};
 
 /// A worker that is frozen and thawed.
 pub(crate) struct Frozen {

@@ -4,12 +4,15 @@ mod cold;
 mod criu;
 mod environment;
 mod error;
+mod experiment;
 mod frozen;
 mod keep;
+mod line;
 mod ours;
 mod samples;
 mod sleep;
 mod worker;
+mod workshop;
 mod zram;
 
 use crate::failure::Failure;

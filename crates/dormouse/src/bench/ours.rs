@@ -9,7 +9,8 @@ use tokio::runtime::Handle;
 
 use super::error::BenchError;
 use super::keep::{Asleep, Keep, Woken, micros_since};
-use super::worker::{Kind, Line, Workshop};
+use super::line::Line;
+use super::workshop::{Kind, Workshop};
 
 /// More threads than this do not fill a sandbox of these sizes sooner.
 const FILL_THREADS_MAX: usize = 4;

@@ -1,23 +1,17 @@
-//! `dormouse bench sleep`: what an idle function costs, and how soon it answers, kept in each of the ways. All ways
-//! take their turn in every round, so that what disturbs the machine disturbs them all.
+//! `dormouse bench sleep`: what an idle function costs, and how soon it answers, kept in each of the ways. The
+//! rounds are in `experiment`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use report::bench::{Outcome, Setting, SleepBench, Way, WayResult, WorkerResult};
+use report::bench::{Setting, SleepBench, Way};
 use tokio::runtime::{Handle, Runtime};
 
-use super::cold::Cold;
-use super::criu::{Criu, Dumped};
 use super::environment;
-use super::error::{BenchError, with_causes};
-use super::frozen::Frozen;
-use super::keep::Keep;
-use super::ours::Ours;
-use super::samples::{Answers, Samples};
-use super::worker::{Kind, Workshop};
-use super::zram::{Swapped, Zram};
+use super::error::BenchError;
+use super::experiment::{Experiment, Rivals};
+use super::workshop::{Kind, Workshop};
 use crate::failure::Failure;
 use crate::output;
 use crate::stop::Stop;
@@ -95,22 +89,6 @@ fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::io(format!("write {}", path.display()), &error))
 }
 
-/// The rivals that need something from the system: themselves, or why they are not to be had.
-struct Rivals {
-    zram: Result<Zram, String>,
-    criu: Result<Criu, String>,
-}
-
-impl Rivals {
-    fn set_up(ways: &[Way]) -> Rivals {
-        let wanted = |way| if ways.contains(&way) { Ok(()) } else { Err("not asked for".to_owned()) };
-        Rivals {
-            zram: wanted(Way::Zram).and_then(|()| Zram::set_up()),
-            criu: wanted(Way::Criu).and_then(|()| Criu::find()),
-        }
-    }
-}
-
 fn measure(args: &Args, runtime: &Handle, stop: Stop) -> Result<SleepBench, BenchError> {
     let setting = setting(args);
     let secret = (args.layout == Placing::Pinned).then_some(LAYOUT_SECRET);
@@ -123,7 +101,7 @@ fn measure(args: &Args, runtime: &Handle, stop: Stop) -> Result<SleepBench, Benc
     let progress = progress_bar(steps);
     let mut workers = Vec::new();
     for kind in kinds {
-        let mut experiment = Experiment {
+        let experiment = Experiment {
             workshop: &workshop,
             kind,
             setting: &setting,
@@ -188,109 +166,4 @@ fn progress_bar(steps: u64) -> ProgressBar {
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
-}
-
-/// One worker in all ways.
-struct Experiment<'a> {
-    workshop: &'a Workshop,
-    kind: Kind,
-    setting: &'a Setting,
-    rivals: &'a Rivals,
-    runtime: &'a Handle,
-    progress: &'a ProgressBar,
-}
-
-/// One way in the middle of the experiment: it takes part, or says why it does not.
-struct Contender<'a> {
-    way: Way,
-    keep: Result<Box<dyn Keep + 'a>, String>,
-    samples: Samples,
-}
-
-impl<'a> Experiment<'a> {
-    fn run(&mut self, ways: &[Way]) -> Result<WorkerResult, BenchError> {
-        let mut contenders = Vec::new();
-        for &way in ways {
-            self.step(way, "starts")?;
-            let keep = self.contain(self.start(way))?;
-            contenders.push(Contender { way, keep, samples: Samples::default() });
-        }
-        let mut answers = Answers::default();
-        let count = contenders.len();
-        // The round before the first warms up.
-        for round in 0..=self.setting.rounds {
-            for place in 0..count {
-                // Another one begins in each round, so that none always follows the same.
-                let place = (place + round as usize) % count;
-                if let Some(contender) = contenders.get_mut(place) {
-                    self.round(contender, &mut answers, round)?;
-                }
-            }
-        }
-        Ok(WorkerResult {
-            worker: self.kind.name().to_owned(),
-            ways: contenders.into_iter().map(Contender::result).collect(),
-        })
-    }
-
-    fn start(&self, way: Way) -> Result<Box<dyn Keep + 'a>, BenchError> {
-        let absent = |why: &String| BenchError::Absent { why: why.clone() };
-        Ok(match way {
-            Way::Frozen => Box::new(Frozen::start(self.workshop, self.kind)?),
-            Way::Dormouse => {
-                let sandboxes = self.setting.sandboxes as usize;
-                Box::new(Ours::start(self.workshop, self.kind, sandboxes, self.runtime)?)
-            }
-            Way::Zram => Box::new(Swapped::start(
-                self.workshop,
-                self.kind,
-                self.rivals.zram.as_ref().map_err(absent)?,
-            )?),
-            Way::Criu => {
-                Box::new(Dumped::start(self.workshop, self.kind, self.rivals.criu.as_ref().map_err(absent)?)?)
-            }
-            Way::Cold => Box::new(Cold::start(self.workshop, self.kind)?),
-        })
-    }
-
-    fn round(
-        &self,
-        contender: &mut Contender<'a>,
-        answers: &mut Answers,
-        round: u64,
-    ) -> Result<(), BenchError> {
-        self.step(contender.way, &format!("round {round} of {}", self.setting.rounds))?;
-        let Ok(keep) = &mut contender.keep else { return Ok(()) };
-        let slept_and_woke = keep.sleep().and_then(|asleep| Ok((asleep, keep.wake(round)?)));
-        match self.contain(slept_and_woke)? {
-            Ok((asleep, woken)) => contender.samples.add(answers, round, &asleep, woken, round > 0),
-            Err(why) => contender.keep = Err(why), // Dropped: nothing of it is left.
-        }
-        Ok(())
-    }
-
-    /// A way that fails leaves the others in the race. An interruption ends the race, also where it looks like the
-    /// failure of a program that was interrupted with us.
-    fn contain<T>(&self, result: Result<T, BenchError>) -> Result<Result<T, String>, BenchError> {
-        match result {
-            _ if self.workshop.stop.is_asked() => Err(BenchError::Interrupted),
-            result => Ok(result.map_err(|error| with_causes(&error))),
-        }
-    }
-
-    fn step(&self, way: Way, what: &str) -> Result<(), BenchError> {
-        self.progress.set_message(format!("{}: {} {what}", self.kind.name(), way.label()));
-        self.progress.inc(1);
-        if self.workshop.stop.is_asked() { Err(BenchError::Interrupted) } else { Ok(()) }
-    }
-}
-
-impl Contender<'_> {
-    fn result(self) -> WayResult {
-        let outcome = match self.keep {
-            Ok(_) => self.samples.outcome(),
-            Err(why) => Outcome::Absent { why },
-        };
-        WayResult { way: self.way, outcome }
-    }
 }

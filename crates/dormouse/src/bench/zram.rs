@@ -11,7 +11,8 @@ use std::time::Instant;
 use super::error::{BenchError, with_causes};
 use super::frozen::{freeze, thaw};
 use super::keep::{Asleep, Keep, Woken, micros_since};
-use super::worker::{Kind, Worker, Workshop};
+use super::worker::Worker;
+use super::workshop::{Kind, Workshop};
 
 /// The fastest algorithm that kernels commonly have.
 const ALGORITHM: &str = "lz4";
@@ -41,7 +42,7 @@ pub(crate) fn what_lacks() -> Option<String> {
     let device = Device::first();
     match fs::read_to_string(device.settings.join("disksize")) {
         Err(_) => Some("no /dev/zram0: load the module zram".to_owned()),
-        Ok(size) if size.trim() != "0" => Some("/dev/zram0 is in use; the bench leaves it alone".to_owned()),
+        Ok(size) if size.trim() != "0" => Some("/dev/zram0 is in use and left alone (after a killed bench: swapoff /dev/zram0; echo 1 > /sys/block/zram0/reset)".to_owned()),
         Ok(_) if !rustix::process::geteuid().is_root() => Some("setting up swap needs root".to_owned()),
         Ok(_) => None,
     }
