@@ -38,7 +38,10 @@ impl Criu {
         let check = check.map_err(|error| with_causes(&error))?;
         match check.status.success() {
             true => Ok(Criu { program, version }),
-            false => Err(format!("CRIU {version} does not work here: {}", last_error(&check.stderr))),
+            false => Err(format!(
+                "CRIU {version} does not work here: {}",
+                last_error(&[check.stdout, check.stderr].concat())
+            )),
         }
     }
 
