@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
-use pages::{PAGE_SIZE, PageRange};
+use pages::{PAGE_SIZE, PageAddr, PageRange};
 
 use crate::maps::Mapping;
 use crate::sys;
@@ -99,7 +99,7 @@ impl PageMap {
             };
             let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
             let found = regions.get(..found as usize).unwrap_or_default();
-            runs.extend(found.iter().filter_map(|region| PageRange::from_bounds(region.start, region.end)));
+            runs.extend(found.iter().map(|region| range(region.start, region.end)));
             if arg.walk_end <= start {
                 break;
             }
@@ -126,14 +126,18 @@ impl PageMap {
                 if own && open.is_none() {
                     open = Some(address);
                 } else if !own && let Some(start) = open.take() {
-                    runs.extend(PageRange::from_bounds(start, address));
+                    runs.push(range(start, address));
                 }
                 address += PAGE_SIZE as u64;
             }
         }
-        runs.extend(open.and_then(|start| PageRange::from_bounds(start, mapping.end)));
+        runs.extend(open.map(|start| range(start, mapping.end)));
         Ok(())
     }
+}
+
+fn range(start: u64, end: u64) -> PageRange {
+    PageRange::from_bounds(PageAddr::containing(start), PageAddr::containing(end))
 }
 
 #[cfg(test)]

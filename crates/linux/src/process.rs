@@ -114,12 +114,12 @@ pub fn threads(pid: i32) -> io::Result<Vec<i32>> {
 
 /// The children of a process, all of its threads taken together; empty when it is dead.
 pub fn children(pid: i32) -> Vec<i32> {
-    let mut children = Vec::new();
-    for thread in threads(pid).unwrap_or_default() {
-        let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
-        children.extend(text.split_ascii_whitespace().filter_map(|word| word.parse::<i32>().ok()));
-    }
-    children
+    threads(pid).unwrap_or_default().into_iter().flat_map(|thread| children_of_thread(pid, thread)).collect()
+}
+
+fn children_of_thread(pid: i32, thread: i32) -> Vec<i32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{thread}/children")).unwrap_or_default();
+    text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 /// A process and all its descendants that are alive, parents first.
@@ -143,13 +143,14 @@ pub fn command_line_place(pid: i32) -> Option<(u64, u64)> {
     Some((field(48)?, field(49)?)).filter(|(start, end)| start < end)
 }
 
-/// Collects dead children of ours that nobody waits for: orphans of sandboxes, given to us as their subreaper.
-/// `keep` are children that somebody else waits for.
-pub fn reap_orphans(keep: &[i32]) {
-    for pid in children(std::process::id() as i32) {
+/// Collects dead children of our first thread that nobody waits for: orphans of sandboxes are given to it when we
+/// are their subreaper. `is_orphan` tells them from children that somebody waits for.
+pub fn reap_orphans(is_orphan: impl Fn(i32) -> bool) {
+    let us = std::process::id() as i32;
+    for pid in children_of_thread(us, us) {
         let zombie = || status(pid).is_ok_and(|status| status.state == Some('Z'));
-        if !keep.contains(&pid)
-            && zombie()
+        if zombie()
+            && is_orphan(pid)
             && let Some(pid) = Pid::from_raw(pid)
         {
             // It is dead: this returns at once, and takes no stop of a traced process from its tracer.

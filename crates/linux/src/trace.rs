@@ -14,6 +14,9 @@ use crate::sys;
 /// How long a thread may take to stop. A thread that is in the middle of disk I/O stops when that ends.
 const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a killed thread may take to die.
+const COLLECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// Looking at once this often comes before sleeping between looks: most threads stop within microseconds.
 const SPINS_BEFORE_SLEEP: u32 = 200;
 
@@ -92,6 +95,8 @@ pub(crate) struct Thread {
 #[derive(Debug)]
 pub struct Stopped {
     pid: i32,
+    /// Whether we are its parent: then whoever waits for its end collects it.
+    is_child: bool,
     pub(crate) threads: Vec<Thread>,
     _owned_by_this_thread: PhantomData<*const ()>,
 }
@@ -99,7 +104,8 @@ pub struct Stopped {
 impl Stopped {
     /// Stops every thread of `pid`. On error those that were stopped run on.
     pub fn seize(pid: i32) -> Result<Stopped, TraceError> {
-        let mut stopped = Stopped { pid, threads: Vec::new(), _owned_by_this_thread: PhantomData };
+        let is_child = process::status(pid).is_ok_and(|status| status.parent == std::process::id() as i32);
+        let mut stopped = Stopped { pid, is_child, threads: Vec::new(), _owned_by_this_thread: PhantomData };
         // A running process may start threads while we stop others: look again until no new one shows.
         loop {
             let tids = process::threads(pid).map_err(|_| TraceError::Died { pid })?;
@@ -170,11 +176,27 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        for thread in &self.threads {
-            // ESRCH: it was killed meanwhile. Nothing else can be wrong with a thread in a trace stop; one that
-            // never stopped cannot be let go and dies with this thread, rather than run on traced by nobody.
-            let _ = request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0);
+        for thread in self.threads.iter().rev() {
+            // ESRCH: it was killed. Nothing else can be wrong with a thread in a trace stop; one that never
+            // stopped cannot be let go and dies with this thread, rather than run on traced by nobody.
+            let detached = request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0);
+            if detached.is_err() && !(self.is_child && thread.tid == self.pid) {
+                collect(thread.tid);
+            }
         }
+    }
+}
+
+/// Collects a dead thread. Until its tracer has done so, its process does not count as dead.
+fn collect(tid: i32) {
+    let started = Instant::now();
+    while started.elapsed() < COLLECT_TIMEOUT {
+        // SAFETY: a null pointer says that the status is not wanted.
+        let waited = unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+        if waited != 0 {
+            return; // Collected, or there is nothing to collect.
+        }
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 

@@ -1,10 +1,46 @@
 //! One machine's sandboxes: launched, put to sleep, woken, accounted for. Who is to sleep, and when, is not
 //! decided here: that is `brain`.
 
-mod launch_spec;
-mod node;
-mod sandbox;
+#![forbid(unsafe_code)]
 
+mod account;
+mod asleep;
+mod body;
+mod dedup;
+mod driver;
+mod fail_point;
+mod guard;
+mod launch;
+mod launch_spec;
+mod lazy;
+mod leftovers;
+mod mailbox;
+mod memory_hash;
+mod node;
+mod remaining;
+mod restore;
+mod sandbox;
+mod slots;
+mod stopped_tree;
+mod survey;
+mod working_set;
+
+pub use guard::run as run_guard;
 pub use launch_spec::{Exit, LaunchError, LaunchSpec, Layout, Limits, Output, Sharing};
-pub use node::{Node, NodeConfig, NodeError};
+pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};
 pub use sandbox::{CheckError, Sandbox, SleepError, WakeError};
+use working_set::WorkingSet;
+
+/// The store of a node: its pages lie in memory files.
+type PageStore = pages::Store<linux::arena::MemfdArena>;
+
+/// An error and what caused it, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -1,18 +1,39 @@
 //! The node: all sandboxes of this machine, and what they share.
 
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use protocol::{NodeRecord, SandboxId};
+use linux::arena::MemfdArena;
+use linux::cgroup::Hierarchy;
+use linux::process;
+use protocol::{Account, NodeRecord, SandboxId, State};
 
-use crate::{LaunchError, LaunchSpec, Sandbox};
+use crate::body::Means;
+use crate::guard::Guard;
+use crate::launch;
+use crate::leftovers;
+use crate::sandbox::Inner;
+use crate::slots::Slots;
+use crate::{LaunchError, LaunchSpec, PageStore, Sandbox, WorkingSet};
+
+/// Orphans of sandboxes are collected this often.
+const REAP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Working sets of this many function versions are remembered.
+const WORKING_SETS_MAX: usize = 10_000;
 
 /// How a node is set up.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
-    /// Where the node keeps what must outlive it: the record of its cgroups, the layout secrets.
+    /// Where the node keeps what must outlive it: its lock, and a record of its sandboxes for the next start.
     pub data_dir: PathBuf,
     /// The executable that watches over this process and kills its sandboxes when it dies, called as
-    /// `GUARD guard …`. `None`: no guard, for tests of single steps.
+    /// `GUARD guard`. `None`: no guard, for tests of single steps.
     pub guard: Option<PathBuf>,
     /// Threads that fill one waking sandbox.
     pub fill_threads: usize,
@@ -21,6 +42,47 @@ pub struct NodeConfig {
     /// Sandboxes with more private memory than this wake lazily: recorded working set, thaw, the rest by fault
     /// and in the background. Smaller ones are filled before the thaw.
     pub lazy_above_bytes: u64,
+    /// How sleeping processes are held.
+    pub stop_by: StopBy,
+    /// How memory comes back.
+    pub fill_by: FillBy,
+}
+
+/// How sleeping processes are held.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StopBy {
+    /// The best this machine offers.
+    #[default]
+    Best,
+    /// The freezer of cgroup version 1.
+    CgroupV1,
+    /// Trace stops: all that an ordinary user has.
+    Ptrace,
+}
+
+/// How memory comes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FillBy {
+    /// By userfaultfd where the kernel lets us serve faults of system calls, else by writing.
+    #[default]
+    Best,
+    /// By writing, all of it before the process runs.
+    Write,
+}
+
+impl NodeConfig {
+    /// The usual settings.
+    pub fn new(data_dir: PathBuf) -> NodeConfig {
+        NodeConfig {
+            data_dir,
+            guard: None,
+            fill_threads: 2,
+            sleep_slots: 1,
+            lazy_above_bytes: 150 << 20,
+            stop_by: StopBy::Best,
+            fill_by: FillBy::Best,
+        }
+    }
 }
 
 /// The node cannot start.
@@ -38,48 +100,239 @@ pub enum NodeError {
         /// The data directory, or the file in it.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
-    /// Memory for the page store cannot be had.
-    #[error("set up the page store")]
-    Store {
+    /// Something of a node that died before is still there.
+    #[error("clean up after a node that died")]
+    Leftovers {
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
+    },
+    /// Memory for the page store, a key for it, or the guard cannot be had.
+    #[error("set up {what}")]
+    Setup {
+        /// What was to be set up.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
     },
 }
 
 /// All sandboxes of this process. Cloning gives another handle to the same node.
 #[derive(Clone)]
-pub struct Node {}
+pub struct Node {
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What all drivers share.
+pub(crate) struct Shared {
+    pub(crate) config: NodeConfig,
+    pub(crate) store: PageStore,
+    pub(crate) hierarchy: Hierarchy,
+    pub(crate) means: Means,
+    pub(crate) guard: Option<Guard>,
+    pub(crate) slots: Slots,
+    pub(crate) counters: Counters,
+    pub(crate) next_id: AtomicU64,
+    pub(crate) closing: AtomicBool,
+    sandboxes: Mutex<BTreeMap<SandboxId, Arc<Inner>>>,
+    sandbox_gone: Condvar,
+    working_sets: Mutex<HashMap<u64, WorkingSet>>,
+    /// Held while we live: its lock keeps others out of the data directory.
+    _lock: File,
+}
+
+/// What has happened.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) sleeps: AtomicU64,
+    pub(crate) sleeps_interrupted: AtomicU64,
+    pub(crate) sleeps_refused: AtomicU64,
+    pub(crate) wakes: AtomicU64,
+    pub(crate) pages_damaged: AtomicU64,
+    pub(crate) deaths: AtomicU64,
+}
 
 impl Node {
     /// Cleans up after a dead node of the same data directory, then starts.
-    pub fn start(_config: NodeConfig) -> Result<Node, NodeError> {
-        todo!()
+    pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
+        let lock = lock_data_dir(&config.data_dir)?;
+        let name = instance_name(&config.data_dir);
+        leftovers::clean_up(&config.data_dir, &name).map_err(|source| NodeError::Leftovers { source })?;
+        let hierarchy = match config.stop_by {
+            StopBy::Best => Hierarchy::create(&name),
+            StopBy::CgroupV1 => Hierarchy::create_v1(&name),
+            StopBy::Ptrace => Hierarchy::none(),
+        };
+        let userfault = config.fill_by == FillBy::Best && linux::probe::can_userfault().is_ok();
+        let means = Means { freezer: userfault && hierarchy.can_freeze(), userfault };
+        let setup = |what| move |source| NodeError::Setup { what, source };
+        let arena = MemfdArena::create().map_err(setup("memory for the page store"))?;
+        let guard = config.guard.as_deref().map(Guard::start).transpose().map_err(setup("the guard"))?;
+        if let Some(guard) = &guard {
+            hierarchy.directories().for_each(|directory| guard.watch_tree(directory));
+        }
+        process::become_subreaper().map_err(setup("the collection of orphans"))?;
+        let shared = Arc::new(Shared {
+            slots: Slots::new(config.sleep_slots),
+            store: PageStore::new(arena, random_key().map_err(setup("a key for the page store"))?),
+            config,
+            hierarchy,
+            means,
+            guard,
+            counters: Counters::default(),
+            next_id: AtomicU64::new(1),
+            closing: AtomicBool::new(false),
+            sandboxes: Mutex::default(),
+            sandbox_gone: Condvar::new(),
+            working_sets: Mutex::default(),
+            _lock: lock,
+        });
+        collect_orphans(&shared).map_err(setup("the collection of orphans"))?;
+        Ok(Node { shared })
     }
 
     /// Starts a sandbox. Blocks for the time of a fork and exec.
-    pub fn launch(&self, _spec: LaunchSpec) -> Result<Sandbox, LaunchError> {
-        todo!()
+    pub fn launch(&self, spec: LaunchSpec) -> Result<Sandbox, LaunchError> {
+        launch::launch(&self.shared, spec)
     }
 
     /// Every sandbox that is not gone, by id.
     pub fn sandboxes(&self) -> Vec<Sandbox> {
-        todo!()
+        self.shared.sandboxes().values().map(|inner| Sandbox { inner: Arc::clone(inner) }).collect()
     }
 
     /// The sandbox of this id, if it is not gone.
-    pub fn sandbox(&self, _id: SandboxId) -> Option<Sandbox> {
-        todo!()
+    pub fn sandbox(&self, id: SandboxId) -> Option<Sandbox> {
+        self.shared.sandboxes().get(&id).map(|inner| Sandbox { inner: Arc::clone(inner) })
     }
 
     /// Totals. Reads `/proc` for each sandbox: milliseconds, so not from an async task.
     pub fn record(&self) -> NodeRecord {
-        todo!()
+        let records: Vec<_> = self.sandboxes().iter().map(Sandbox::record).collect();
+        let mut account = Account::default();
+        records.iter().for_each(|record| account.add(&record.account));
+        let store = self.shared.store.stats();
+        let counters = &self.shared.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        NodeRecord {
+            sandboxes: records.len() as u64,
+            dedup_sandboxes: records.iter().filter(|record| record.state == State::Dedup).count() as u64,
+            account,
+            store_bytes: store.held_bytes,
+            store_pages: store.pages,
+            store_table_bytes: store.table_bytes,
+            own_resident_bytes: self.shared.own_resident_bytes(),
+            sleeps: count(&counters.sleeps),
+            sleeps_interrupted: count(&counters.sleeps_interrupted),
+            sleeps_refused: count(&counters.sleeps_refused),
+            wakes: count(&counters.wakes),
+            pages_damaged: count(&counters.pages_damaged),
+            deaths: count(&counters.deaths),
+            stop_by: if self.shared.means.freezer { self.shared.hierarchy.describe() } else { "ptrace" }
+                .to_owned(),
+            fill_by: if self.shared.means.userfault { "userfaultfd" } else { "writing" }.to_owned(),
+        }
     }
 
     /// Kills every sandbox and removes their cgroups. Returns when nothing is left. Blocking.
     pub fn shutdown(&self) {
-        todo!()
+        self.shared.closing.store(true, Ordering::SeqCst);
+        self.sandboxes().iter().for_each(Sandbox::purge);
+        let mut sandboxes = self.shared.sandboxes();
+        while !sandboxes.is_empty() {
+            sandboxes = self.shared.sandbox_gone.wait(sandboxes).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(sandboxes);
+        if let Err(error) = self.shared.hierarchy.remove() {
+            tracing::error!(%error, "cannot remove the cgroups");
+        }
     }
+}
+
+impl Shared {
+    fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<Inner>>> {
+        self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn remember(&self, sandbox: &Arc<Inner>) {
+        if let Some(guard) = &self.guard {
+            guard.watch_group(sandbox.pid);
+        }
+        leftovers::remember(&self.config.data_dir, sandbox.pid);
+        self.sandboxes().insert(sandbox.id, Arc::clone(sandbox));
+    }
+
+    pub(crate) fn forget(&self, sandbox: &Inner) {
+        if let Some(guard) = &self.guard {
+            guard.forget_group(sandbox.pid);
+        }
+        leftovers::forget(&self.config.data_dir, sandbox.pid);
+        if !self.closing.load(Ordering::SeqCst) {
+            self.counters.deaths.fetch_add(1, Ordering::Relaxed);
+        }
+        self.sandboxes().remove(&sandbox.id);
+        self.sandbox_gone.notify_all();
+    }
+
+    /// What sandboxes of this layout touched when they woke.
+    pub(crate) fn working_set(&self, key: u64) -> WorkingSet {
+        let sets = self.working_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.get(&key).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn remember_working_set(&self, key: u64, set: &WorkingSet) {
+        let mut sets = self.working_sets.lock().unwrap_or_else(PoisonError::into_inner);
+        if sets.len() >= WORKING_SETS_MAX {
+            sets.clear(); // They are learned again, at the price of one slower wake each.
+        }
+        sets.insert(key, set.clone());
+    }
+
+    /// Our own private memory, the guard's included, without the store.
+    fn own_resident_bytes(&self) -> u64 {
+        let guard = self.guard.as_ref().and_then(Guard::pid);
+        let pids = guard.into_iter().chain([std::process::id() as i32]);
+        pids.map(|pid| process::status(pid).map_or(0, |status| status.anonymous_bytes)).sum()
+    }
+}
+
+fn lock_data_dir(data_dir: &Path) -> Result<File, NodeError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| NodeError::DataDir { path, source }
+    };
+    fs::create_dir_all(data_dir).map_err(failed(data_dir))?;
+    let path = data_dir.join("lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => Err(NodeError::InUse { path: data_dir.to_owned() }),
+        Err(fs::TryLockError::Error(source)) => Err(NodeError::DataDir { path, source }),
+    }
+}
+
+/// The same for every node that ever uses this data directory, so that the next one finds what the last one left.
+fn instance_name(data_dir: &Path) -> String {
+    let path = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
+    format!("dormouse-{:016x}", xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()))
+}
+
+fn random_key() -> io::Result<[u8; 32]> {
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(key)
+}
+
+/// A thread that collects what sandboxes orphaned, as long as the node lives.
+fn collect_orphans(shared: &Arc<Shared>) -> io::Result<()> {
+    let weak = Arc::downgrade(shared);
+    let name = instance_name(&shared.config.data_dir);
+    let work = move || {
+        while weak.upgrade().is_some_and(|shared| !shared.closing.load(Ordering::SeqCst)) {
+            process::reap_orphans(|pid| leftovers::is_in_instance(pid, &name));
+            std::thread::sleep(REAP_INTERVAL);
+        }
+    };
+    std::thread::Builder::new().name("orphans".to_owned()).spawn(work).map(drop)
 }

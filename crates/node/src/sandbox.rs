@@ -1,12 +1,68 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
-use protocol::{CheckRecord, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use linux::cgroup::Cgroup;
+use pages::Manifest;
+use protocol::{CheckRecord, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
+use tokio::sync::{oneshot, watch};
 
 use crate::Exit;
+use crate::account;
+use crate::mailbox::Mailbox;
+use crate::node::Shared;
 
 /// One process tree that can sleep. Cloning gives another handle to the same sandbox.
 #[derive(Clone)]
-pub struct Sandbox {}
+pub struct Sandbox {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What the driver and the handles share.
+pub(crate) struct Inner {
+    pub(crate) id: SandboxId,
+    pub(crate) name: String,
+    pub(crate) pid: i32,
+    pub(crate) node: Arc<Shared>,
+    pub(crate) cgroup: Arc<Cgroup>,
+    pub(crate) mailbox: Mailbox<Command>,
+    /// Wakes that were asked for and not yet handled: a sleep in progress breaks off.
+    pub(crate) wakes_pending: AtomicUsize,
+    pub(crate) exit: watch::Sender<Option<Exit>>,
+    facts: Mutex<Facts>,
+}
+
+/// What `ps` shows.
+pub(crate) struct Facts {
+    state: State,
+    since: Instant,
+    invocations: u64,
+    pub(crate) sleeps: u64,
+    pub(crate) wakes: u64,
+    pub(crate) left_warm: Option<String>,
+    pub(crate) last_sleep: Option<SleepRecord>,
+    pub(crate) last_wake: Option<WakeRecord>,
+    /// Private memory when it last went to sleep.
+    pub(crate) warm_bytes: Option<u64>,
+    /// Its memory while it is out, one manifest a process; given back to the store only after it was taken here.
+    pub(crate) manifests: Vec<Arc<Manifest>>,
+}
+
+/// What a driver is told.
+pub(crate) enum Command {
+    /// Put it to sleep.
+    Sleep(oneshot::Sender<Result<SleepRecord, SleepError>>),
+    /// Wake it.
+    Wake(oneshot::Sender<Result<Option<WakeRecord>, WakeError>>),
+    /// Sleep and wake, comparing memory.
+    Check(oneshot::Sender<Result<CheckRecord, CheckError>>),
+    /// The first answer after a wake is out: what was touched until now is the working set.
+    Answered,
+    /// Kill it.
+    Purge,
+}
 
 /// The sandbox did not fall asleep.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +78,7 @@ pub enum SleepError {
     },
     /// It is not in a state from which it can sleep.
     #[error(transparent)]
-    Refused(#[from] protocol::Refused),
+    Refused(#[from] Refused),
     /// It died.
     #[error("the sandbox is gone")]
     Gone,
@@ -33,7 +89,7 @@ pub enum SleepError {
 pub enum WakeError {
     /// It is not in a state from which it can wake.
     #[error(transparent)]
-    Refused(#[from] protocol::Refused),
+    Refused(#[from] Refused),
     /// It died, or its memory could not be rebuilt and it was killed.
     #[error("the sandbox is gone")]
     Gone,
@@ -53,61 +109,145 @@ pub enum CheckError {
 impl Sandbox {
     /// Its number.
     pub fn id(&self) -> SandboxId {
-        todo!()
+        self.inner.id
+    }
+
+    /// What it was launched as.
+    pub fn name(&self) -> &str {
+        &self.inner.name
     }
 
     /// Its first process.
     pub fn pid(&self) -> i32 {
-        todo!()
+        self.inner.pid
     }
 
     /// Where it stands.
     pub fn state(&self) -> State {
-        todo!()
+        self.inner.facts().state
     }
 
     /// It asked for its first invocation (`Starting` to `Warm`).
-    pub fn mark_ready(&self) -> Result<(), protocol::Refused> {
-        todo!()
+    pub fn mark_ready(&self) -> Result<(), Refused> {
+        self.inner.step(Event::Ready)
     }
 
     /// It gets an invocation (`Warm` to `Busy`).
-    pub fn begin_invocation(&self) -> Result<(), protocol::Refused> {
-        todo!()
+    pub fn begin_invocation(&self) -> Result<(), Refused> {
+        self.inner.step(Event::Invoke)
     }
 
     /// It answered (`Busy` to `Warm`). The first answer after a wake closes the recording of the working set.
-    pub fn end_invocation(&self) -> Result<(), protocol::Refused> {
-        todo!()
+    pub fn end_invocation(&self) -> Result<(), Refused> {
+        self.inner.step(Event::Answer)?;
+        self.inner.facts().invocations += 1;
+        self.inner.mailbox.post(Command::Answered);
+        Ok(())
     }
 
     /// Puts it to sleep. Returns when it sleeps, or stays warm.
     pub async fn sleep(&self) -> Result<SleepRecord, SleepError> {
-        todo!()
+        self.ask(Command::Sleep).await.unwrap_or(Err(SleepError::Gone))
     }
 
     /// Wakes it; breaks off a sleep that has begun. `Ok(None)`: it was warm already.
     pub async fn wake(&self) -> Result<Option<WakeRecord>, WakeError> {
-        todo!()
+        self.inner.wakes_pending.fetch_add(1, Ordering::SeqCst);
+        self.inner.node.slots.stir();
+        self.ask(Command::Wake).await.unwrap_or(Err(WakeError::Gone))
     }
 
     /// Puts it to sleep and wakes it, hashing all its private memory before and after.
     pub async fn check(&self) -> Result<CheckRecord, CheckError> {
-        todo!()
+        self.ask(Command::Check).await.unwrap_or(Err(CheckError::Wake(WakeError::Gone)))
     }
 
     /// Kills the whole tree and removes its cgroup, in the background; `exit` resolves when it is done.
     pub fn purge(&self) {
-        todo!()
+        self.inner.mailbox.post(Command::Purge);
     }
 
     /// Resolves when its first process is dead and nothing of the tree is left.
     pub async fn exit(&self) -> Exit {
-        todo!()
+        let mut exit = self.inner.exit.subscribe();
+        // The sender lives in `inner`, which this handle holds, so the wait ends with a value.
+        let ended = exit.wait_for(Option::is_some).await;
+        ended.ok().and_then(|exit| *exit).unwrap_or(Exit::Unknown)
     }
 
     /// What it costs and what happened to it. Reads `/proc`: milliseconds, so not from an async task.
     pub fn record(&self) -> SandboxRecord {
-        todo!()
+        let account = account::of(&self.inner);
+        let facts = self.inner.facts();
+        SandboxRecord {
+            id: self.inner.id,
+            name: self.inner.name.clone(),
+            state: facts.state,
+            pid: self.inner.pid,
+            account,
+            state_age_ms: facts.since.elapsed().as_millis() as u64,
+            invocations: facts.invocations,
+            sleeps: facts.sleeps,
+            wakes: facts.wakes,
+            left_warm: facts.left_warm.clone(),
+            last_sleep: facts.last_sleep.clone(),
+            last_wake: facts.last_wake.clone(),
+        }
+    }
+
+    /// Asks the driver; `None` when it is gone.
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.inner.mailbox.post(command(reply));
+        let mut exit = self.inner.exit.subscribe();
+        tokio::select! {
+            biased;
+            answer = answer => answer.ok(),
+            _ = exit.wait_for(Option::is_some) => None, // Nobody reads the mailbox any more.
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn new(
+        id: SandboxId,
+        name: String,
+        pid: i32,
+        node: Arc<Shared>,
+        cgroup: Arc<Cgroup>,
+        mailbox: Mailbox<Command>,
+    ) -> Inner {
+        let facts = Facts {
+            state: State::Starting,
+            since: Instant::now(),
+            invocations: 0,
+            sleeps: 0,
+            wakes: 0,
+            left_warm: None,
+            last_sleep: None,
+            last_wake: None,
+            warm_bytes: None,
+            manifests: Vec::new(),
+        };
+        let wakes_pending = AtomicUsize::new(0);
+        let exit = watch::Sender::new(None);
+        Inner { id, name, pid, node, cgroup, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
+    }
+
+    pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
+        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one step in the life cycle.
+    pub(crate) fn step(&self, event: Event) -> Result<(), Refused> {
+        let mut facts = self.facts();
+        facts.state = facts.state.after(event)?;
+        facts.since = Instant::now();
+        Ok(())
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> State {
+        self.facts().state
     }
 }

@@ -1,34 +1,33 @@
-//! temporary
-pub const PAGE_SIZE: usize = 4096;
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct PageAddr(u64);
-impl PageAddr {
-    pub fn containing(a: u64) -> Self {
-        Self(a & !4095)
-    }
-    pub fn get(self) -> u64 {
-        self.0
-    }
-    pub fn new(a: u64) -> Option<Self> {
-        (a % 4096 == 0).then_some(Self(a))
-    }
-}
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
-pub struct PageRange {
-    start: PageAddr,
-    pages: u64,
-}
-impl PageRange {
-    pub fn from_bounds(s: u64, e: u64) -> Option<Self> {
-        (s < e && s % 4096 == 0 && e % 4096 == 0).then(|| Self { start: PageAddr(s), pages: (e - s) / 4096 })
-    }
-    pub fn start(&self) -> PageAddr {
-        self.start
-    }
-    pub fn pages(&self) -> u64 {
-        self.pages
-    }
-    pub fn end(&self) -> PageAddr {
-        PageAddr(self.start.0 + self.pages * 4096)
-    }
-}
+//! Pages at rest: page addresses, how a page is kept, the manifest of a sandbox, and the store that keeps the
+//! content of all sandboxes once. Nothing here knows a clock, a thread or a file; whoever owns memory or
+//! processes brings them in through [`Arena`] and through the bytes he gives.
+
+#![forbid(unsafe_code)]
+
+mod address;
+mod arena;
+mod codec;
+mod domain;
+mod encoding;
+mod extent;
+mod free_runs;
+#[doc(hidden)]
+pub mod fuzzing;
+mod manifest;
+mod manifest_bytes;
+mod page_id;
+mod store;
+
+pub use address::{PAGE_SIZE, PageAddr, PageRange};
+pub use arena::{Arena, ArenaError, HeapArena};
+pub use codec::Scratch;
+pub use domain::Domain;
+pub use encoding::{Encoding, Heat};
+pub use extent::{EXTENT_ALIGN, Extents};
+pub use manifest::{Content, Manifest, ManifestBuilder, PushedTwice};
+pub use manifest_bytes::ManifestError;
+pub use page_id::PageId;
+pub use store::{
+    FillError, FillJob, FillPlan, JobIndex, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId, Store,
+    StoreError, StoreShare, StoreStats,
+};

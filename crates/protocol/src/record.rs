@@ -60,6 +60,13 @@ pub struct SleepRecord {
     pub left_pages: u64,
 }
 
+impl SleepRecord {
+    /// Private pages that the sandbox had.
+    pub fn own_pages(&self) -> u64 {
+        self.zero_pages + self.same_pages + self.packed_pages + self.whole_pages + self.left_pages
+    }
+}
+
 /// One journey back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WakeRecord {

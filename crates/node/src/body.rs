@@ -1,0 +1,138 @@
+//! The processes of one sandbox, and the means by which they are held here.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use linux::cgroup::Cgroup;
+use linux::process::{self, Process};
+use linux::trace::{Stopped, TraceError};
+use linux::userfault::Userfault;
+
+use crate::asleep::Hold;
+use crate::dedup::DedupError;
+use crate::stopped_tree::StoppedTree;
+
+/// A tree that keeps growing while it is being stopped is given up after so many looks.
+const LOOKS_MAX: usize = 64;
+
+/// What this machine lets us do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Means {
+    /// Sleeping processes are held by the freezer, not by ptrace. Only together with `userfault`: pages that are
+    /// out are poisoned then, and what the freezer loses dies instead of reading zeros.
+    pub(crate) freezer: bool,
+    /// Memory is filled by userfaultfd, not by writing.
+    pub(crate) userfault: bool,
+}
+
+/// The living part of a sandbox. Owned by its driver.
+pub(crate) struct Body {
+    pub(crate) root: Process,
+    pub(crate) cgroup: Arc<Cgroup>,
+    means: Means,
+    /// Userfaultfds that stay open in processes that wake lazily, by process.
+    kept: HashMap<i32, (Userfault, i32)>,
+}
+
+impl Body {
+    pub(crate) fn new(root: Process, cgroup: Arc<Cgroup>, means: Means) -> Body {
+        Body { root, cgroup, means, kept: HashMap::new() }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.root.pid()
+    }
+
+    pub(crate) fn means(&self) -> Means {
+        self.means
+    }
+
+    /// Its processes that are alive, the first one first.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        processes(self.pid(), &self.cgroup)
+    }
+
+    /// Its private memory now.
+    pub(crate) fn private_bytes(&self) -> u64 {
+        let bytes =
+            |pid: i32| process::status(pid).map_or(0, |status| status.anonymous_bytes + status.swap_bytes);
+        self.processes().into_iter().map(bytes).sum()
+    }
+
+    /// Stops every process of the tree. Dropping what is returned lets them run on.
+    pub(crate) fn stop(&self) -> Result<StoppedTree, DedupError> {
+        let mut stopped: Vec<Stopped> = Vec::new();
+        for _ in 0..LOOKS_MAX {
+            let known = stopped.len();
+            for pid in self.processes() {
+                if stopped.iter().any(|stopped| stopped.pid() == pid) {
+                    continue;
+                }
+                match Stopped::seize(pid) {
+                    Ok(one) => stopped.push(one),
+                    Err(TraceError::Died { pid }) if pid != self.pid() => {}
+                    Err(_) if pid != self.pid() && !is_alive(pid) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if stopped.len() == known {
+                if known == 0 {
+                    return Err(DedupError::Died { pid: self.pid() });
+                }
+                return Ok(StoppedTree::new(stopped));
+            }
+        }
+        Err(DedupError::LeftWarm {
+            why: format!("process {} starts processes faster than they stop", self.pid()),
+        })
+    }
+
+    /// The userfaultfd that stayed open in a process since its last wake.
+    pub(crate) fn take_userfault(&mut self, pid: i32) -> Option<(Userfault, i32)> {
+        self.kept.remove(&pid)
+    }
+
+    /// Keeps a userfaultfd for the next sleep.
+    pub(crate) fn keep_userfault(&mut self, pid: i32, userfault: (Userfault, i32)) {
+        self.kept.insert(pid, userfault);
+    }
+
+    /// Lets it run. All that must be back is back.
+    pub(crate) fn release(&self, hold: Hold) -> io::Result<()> {
+        match hold {
+            Hold::Frozen => self.cgroup.thaw(),
+            Hold::Traced(tree) => {
+                tree.release();
+                Ok(())
+            }
+        }
+    }
+
+    /// Kills the whole tree, frozen or stopped as it may be, and removes its cgroup.
+    pub(crate) fn kill(&self) -> io::Result<()> {
+        let tree = self.processes();
+        self.root.kill();
+        for pid in tree {
+            if let Ok(process) = Process::open(pid) {
+                process.kill();
+            }
+        }
+        self.cgroup.remove()
+    }
+}
+
+/// The processes of a tree that are alive, the first one first.
+pub(crate) fn processes(root: i32, cgroup: &Cgroup) -> Vec<i32> {
+    let mut found = match cgroup.processes() {
+        Ok(found) if cgroup.can_freeze() => found,
+        _ => process::tree(root),
+    };
+    found.retain(|pid| is_alive(*pid));
+    found.sort_by_key(|pid| (*pid != root, *pid));
+    found
+}
+
+fn is_alive(pid: i32) -> bool {
+    process::status(pid).is_ok_and(|status| !matches!(status.state, None | Some('Z' | 'X')))
+}

@@ -1,0 +1,401 @@
+//! Turns a warm sandbox into a dedup sandbox: its memory leaves, everything else of it stays.
+//! Whether to dedup at all is not decided here: that is `brain`.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use linux::inject::{InjectError, Vehicle};
+use linux::memory::Memory;
+use linux::process::Process;
+use linux::trace::{RseqArea, Stopped, TraceError};
+use linux::userfault::{Userfault, Watch};
+use pages::{Domain, Encoding, Heat, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, StoreError};
+use protocol::SleepRecord;
+
+use crate::asleep::{Asleep, Hold, Space};
+use crate::body::Body;
+use crate::fail_point;
+use crate::memory_hash::{self, MemoryHash};
+use crate::stopped_tree::StoppedTree;
+use crate::survey::{Kind, Survey, survey};
+use crate::{PageStore, WorkingSet};
+
+/// Pages that one worker reads and encodes before it looks whether an invocation has come: about a millisecond.
+const PAGES_PER_JOB: u64 = 128;
+
+/// Threads that read and encode one sandbox.
+const ENCODE_THREADS: usize = 2;
+
+/// What a sleep is given.
+pub(crate) struct Bed<'a> {
+    /// Where the pages go.
+    pub(crate) store: &'a PageStore,
+    /// With whom they may be shared.
+    pub(crate) domain: &'a Domain,
+    /// Pages that the last wakes touched: kept so that they come back fast.
+    pub(crate) working_set: &'a WorkingSet,
+    /// Invocations that wait: one is enough to break off.
+    pub(crate) wakes_pending: &'a AtomicUsize,
+    /// Whether the wake will let it run before all its memory is back.
+    pub(crate) lazy: bool,
+    /// Whether to hash all memory first.
+    pub(crate) hash: bool,
+}
+
+impl Bed<'_> {
+    fn is_interrupted(&self) -> bool {
+        self.wakes_pending.load(Ordering::Relaxed) > 0
+    }
+}
+
+/// The sandbox did not fall asleep.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DedupError {
+    /// An invocation came first. The sandbox runs, unharmed.
+    #[error("interrupted")]
+    Interrupted,
+    /// It cannot sleep as it is. It runs, unharmed.
+    #[error("{why}")]
+    LeftWarm { why: String },
+    /// Something failed before anything was emptied. It runs, unharmed.
+    #[error("{what} process {pid}")]
+    Io { what: &'static str, pid: i32, source: io::Error },
+    /// The store refused. It runs, unharmed.
+    #[error("store pages")]
+    Store(#[from] StoreError),
+    /// A process died.
+    #[error("process {pid} died")]
+    Died { pid: i32 },
+    /// Something failed when part of the memory had left already. The caller kills it.
+    #[error("empty process {pid}")]
+    HalfEmptied { pid: i32, source: io::Error },
+}
+
+impl From<TraceError> for DedupError {
+    fn from(error: TraceError) -> Self {
+        match error {
+            TraceError::Died { pid } => DedupError::Died { pid },
+            other => DedupError::LeftWarm { why: crate::causes(&other) },
+        }
+    }
+}
+
+impl From<InjectError> for DedupError {
+    fn from(error: InjectError) -> Self {
+        match error {
+            InjectError::Trace(TraceError::Died { pid }) => DedupError::Died { pid },
+            other => DedupError::LeftWarm { why: crate::causes(&other) },
+        }
+    }
+}
+
+/// Dedups one sandbox. On any error but `HalfEmptied` and `Died` it runs on, unharmed.
+pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepRecord), DedupError> {
+    let mut clock = Clock::start();
+    let tree = body.stop()?; // Dropping it lets them run on, unharmed,
+    let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
+    record.freeze_us = clock.lap();
+    fail_point::reach("frozen");
+    let vehicles: Vec<_> = tree.processes().iter().map(prepare).collect::<Result<_, _>>()?;
+    let hash = bed.hash.then(|| hash(&tree)).transpose()?;
+    record.scan_us = clock.lap();
+    let surveys: Vec<&Survey> = vehicles.iter().map(|(_, survey)| survey).collect();
+    let put = encode(&surveys, bed)?; // All of it is in the store, and checked, from here on,
+    put.count(&mut record);
+    record.left_pages = surveys.iter().map(|survey| survey.left_pages).sum();
+    record.encode_us = clock.lap();
+    fail_point::reach("stored");
+    if bed.is_interrupted() {
+        return Err(DedupError::Interrupted); // The last moment at which turning back costs nothing.
+    }
+    let mut pinned = put.pin()?;
+    tree.memory_leaves(); // until here: from now on dropping it kills them.
+    let means = body.means();
+    let mut spaces = Vec::new();
+    for ((vehicle, survey), manifest) in vehicles.into_iter().zip(pinned.manifests.clone()) {
+        let kept = body.take_userfault(survey.pid); // so only now may it leave.
+        spaces.push(empty(vehicle, &survey, manifest, kept, bed.lazy, means.userfault)?);
+        fail_point::reach("emptied-one");
+    }
+    record.empty_us = clock.lap();
+    fail_point::reach("emptied");
+    let rseq = tree.rseq_areas();
+    let hold = hold(body, tree)?;
+    fail_point::reach("asleep");
+    pinned.manifests.clear(); // From here on they are the sleeper's.
+    record.total_us = clock.total();
+    Ok((Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault }, record))
+}
+
+/// Surveys a process and borrows the thread that will empty it.
+fn prepare(stopped: &Stopped) -> Result<(Vehicle<'_>, Survey), DedupError> {
+    let mut survey = survey(stopped)?;
+    let vehicle = Vehicle::borrow(stopped, &survey.mappings)?;
+    // The kernel writes there when this thread returns from an injected call: that page never leaves.
+    if let Some(RseqArea { address, len_bytes }) = vehicle.rseq_area() {
+        survey.leave_bytes(address, len_bytes);
+    }
+    Ok((vehicle, survey))
+}
+
+fn hash(tree: &StoppedTree) -> Result<MemoryHash, DedupError> {
+    let pids: Vec<_> = tree.processes().iter().map(Stopped::pid).collect();
+    memory_hash::of(&pids, &tree.rseq_areas()).map_err(|source| DedupError::Io {
+        what: "hash",
+        pid: pids[0],
+        source,
+    })
+}
+
+/// What was put for each process, which goes back to the store unless it becomes manifests.
+struct Put<'a> {
+    store: &'a PageStore,
+    processes: Vec<Vec<(PageAddr, Vec<Encoding>)>>,
+}
+
+impl<'a> Put<'a> {
+    fn count(&self, record: &mut SleepRecord) {
+        for encoding in self.processes.iter().flatten().flat_map(|(_, encodings)| encodings) {
+            *match encoding {
+                Encoding::Zero => &mut record.zero_pages,
+                Encoding::Same(_) => &mut record.same_pages,
+                Encoding::Packed(_) => &mut record.packed_pages,
+                Encoding::Whole(_) => &mut record.whole_pages,
+            } += 1;
+        }
+    }
+
+    /// One manifest for each process.
+    fn pin(mut self) -> Result<Pinned<'a>, DedupError> {
+        let mut pinned = Pinned { store: self.store, manifests: Vec::new() };
+        while let Some(process) = (!self.processes.is_empty()).then(|| self.processes.remove(0)) {
+            let mut builder = ManifestBuilder::new();
+            process.iter().for_each(|(start, encodings)| builder.extend(*start, encodings));
+            match builder.build() {
+                Ok(manifest) => pinned.manifests.push(Arc::new(manifest)),
+                Err(twice) => {
+                    // Mappings do not overlap, so the kernel has told us something that we do not understand.
+                    self.store.give_back(&twice.encodings);
+                    return Err(DedupError::LeftWarm { why: twice.to_string() });
+                }
+            }
+        }
+        Ok(pinned)
+    }
+}
+
+/// Manifests that give their pages back to the store on drop.
+struct Pinned<'a> {
+    store: &'a PageStore,
+    manifests: Vec<Arc<Manifest>>,
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        // Whoever else had them is gone by now: this was declared first.
+        self.manifests
+            .drain(..)
+            .filter_map(Arc::into_inner)
+            .for_each(|manifest| self.store.release(manifest));
+    }
+}
+
+impl Drop for Put<'_> {
+    fn drop(&mut self) {
+        self.processes.iter().flatten().for_each(|(_, encodings)| self.store.give_back(encodings));
+    }
+}
+
+/// Reads every page that can leave, and puts it. On error nothing stays in the store.
+fn encode<'a>(surveys: &[&Survey], bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
+    let mut put = Put { store: bed.store, processes: Vec::new() };
+    for (at, survey) in surveys.iter().enumerate() {
+        let process = Mutex::new(Vec::new());
+        let done = encode_process(survey, bed, at, &process);
+        put.processes.push(process.into_inner().unwrap_or_else(PoisonError::into_inner));
+        done?; // Dropping `put` gives back what was put.
+    }
+    Ok(put)
+}
+
+fn encode_process(
+    survey: &Survey,
+    bed: &Bed<'_>,
+    at: usize,
+    put: &Mutex<Vec<(PageAddr, Vec<Encoding>)>>,
+) -> Result<(), DedupError> {
+    let jobs = jobs(survey, bed.working_set.of_process(at));
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), DedupError> {
+        let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
+        let memory = Memory::open(survey.pid).map_err(io)?;
+        let mut buffer = vec![0; PAGES_PER_JOB as usize * PAGE_SIZE];
+        while let Some((range, heat)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if bed.is_interrupted() {
+                return Err(DedupError::Interrupted);
+            }
+            let bytes = &mut buffer[..range.len_bytes() as usize];
+            memory.read(range.start().get(), bytes).map_err(io)?;
+            let encodings = bed.store.put(bed.domain, bytes, *heat)?;
+            put.lock().unwrap_or_else(PoisonError::into_inner).push((range.start(), encodings));
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..ENCODE_THREADS.min(jobs.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let join = |helper: std::thread::ScopedJoinHandle<'_, _>| {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        helpers.into_iter().map(join).fold(own, Result::and)
+    })
+}
+
+/// Cuts what is to be read into jobs, hot pages apart from cold ones.
+fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<(PageRange, Heat)> {
+    let mut jobs = Vec::new();
+    for run in survey.parts.iter().flat_map(|part| &part.runs) {
+        let mut at = run.start();
+        while at < run.end() {
+            let next_hot = hot.partition_point(|range| range.end() <= at);
+            let (heat, until) = match hot.get(next_hot) {
+                Some(range) if range.start() <= at => (Heat::Hot, range.end()),
+                Some(range) => (Heat::Cold, range.start()),
+                None => (Heat::Cold, run.end()),
+            };
+            let until = until.min(run.end()).min(at + PAGES_PER_JOB);
+            jobs.push((PageRange::from_bounds(at, until), heat));
+            at = until;
+        }
+    }
+    jobs
+}
+
+/// Gives the memory of one process back to the kernel. Everything in it is in `manifest`.
+fn empty(
+    mut vehicle: Vehicle<'_>,
+    survey: &Survey,
+    manifest: Arc<Manifest>,
+    kept: Option<(Userfault, i32)>,
+    lazy: bool,
+    can_userfault: bool,
+) -> Result<Space, DedupError> {
+    let pid = survey.pid;
+    let broken = |source: InjectError| DedupError::HalfEmptied { pid, source: io::Error::other(source) };
+    let broken_io = |source| DedupError::HalfEmptied { pid, source };
+    let mut space = Space { pid, manifest, watched: Vec::new(), userfault: None };
+    let mut opened = None;
+    if can_userfault {
+        let (userfault, fd) = match kept {
+            Some(kept) => kept,
+            None => open_userfault(&mut vehicle, pid, lazy).map_err(broken_io)?,
+        };
+        make_anonymous(&mut vehicle, survey).map_err(broken)?;
+        fail_point::reach("converted");
+        space.watched = watched(survey);
+        for (start, end) in &space.watched {
+            userfault.register(*start, *end).map_err(broken_io)?;
+        }
+        fail_point::reach("registered");
+        opened = Some((userfault, fd));
+    }
+    let ranges = emptied(survey, can_userfault);
+    match &opened {
+        // Each emptied range is an event that our own call waits for.
+        Some((userfault, _)) if lazy => {
+            crate::lazy::drain_while(userfault, || vehicle.empty(&ranges)).map_err(broken)?
+        }
+        _ => vehicle.empty(&ranges).map_err(broken)?,
+    }
+    fail_point::reach("dontneed");
+    if let Some((userfault, fd)) = opened {
+        if !lazy {
+            // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
+            for range in space.manifest.content_ranges() {
+                let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
+            }
+            vehicle.close(fd).map_err(broken)?;
+        }
+        space.userfault = Some((userfault, fd));
+    }
+    vehicle.put_back().map_err(broken)?;
+    Ok(space)
+}
+
+fn open_userfault(vehicle: &mut Vehicle<'_>, pid: i32, lazy: bool) -> io::Result<(Userfault, i32)> {
+    let fd = vehicle.create_userfaultfd().map_err(io::Error::other)?;
+    let ours = Process::open(pid)?.get_fd(fd)?;
+    let (userfault, _) = Userfault::set_up(ours, if lazy { Watch::AllEvents } else { Watch::Faults })?;
+    Ok((userfault, fd))
+}
+
+/// A userfaultfd watches anonymous memory only: private copies of file pages become that, once.
+fn make_anonymous(vehicle: &mut Vehicle<'_>, survey: &Survey) -> Result<(), InjectError> {
+    let parts = survey.parts.iter().filter(|part| part.kind == Kind::FileCopies);
+    for (run, prot) in parts.flat_map(|part| part.runs.iter().map(|run| (run, part.prot))) {
+        vehicle.replace_by_anonymous(run.start().get(), run.end().get(), prot)?;
+    }
+    Ok(())
+}
+
+/// From the first to the last page that leaves, by mapping: what lies between is not there, or never held content.
+fn hull(runs: &[PageRange]) -> Option<(u64, u64)> {
+    Some((runs.first()?.start().get(), runs.last()?.end().get()))
+}
+
+/// Ranges in which missing pages will be ours to fill.
+fn watched(survey: &Survey) -> Vec<(u64, u64)> {
+    let of = |part: &crate::survey::Part| match part.kind {
+        Kind::Anonymous => hull(&part.runs).into_iter().collect::<Vec<_>>(),
+        Kind::FileCopies => part.runs.iter().map(|run| (run.start().get(), run.end().get())).collect(),
+    };
+    survey.parts.iter().flat_map(of).collect()
+}
+
+/// Ranges to give back. Pages that stay lie between the runs.
+fn emptied(survey: &Survey, converted: bool) -> Vec<(u64, u64)> {
+    let parts = survey.parts.iter().filter(|part| part.kind == Kind::Anonymous || !converted);
+    parts.flat_map(|part| &part.runs).map(|run| (run.start().get(), run.end().get())).collect()
+}
+
+/// From being held by ptrace to being held by the freezer, where there is one; no code runs in between.
+fn hold(body: &Body, tree: StoppedTree) -> Result<Hold, DedupError> {
+    if !body.means().freezer {
+        return Ok(Hold::Traced(tree));
+    }
+    let pid = body.pid();
+    let broken = |source| DedupError::HalfEmptied { pid, source };
+    body.cgroup.start_freezing().map_err(broken)?;
+    tree.release();
+    body.cgroup.await_frozen().map_err(broken)?;
+    Ok(Hold::Frozen)
+}
+
+/// Measures the parts of a journey.
+struct Clock {
+    start: Instant,
+    lap: Instant,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        let now = Instant::now();
+        Clock { start: now, lap: now }
+    }
+
+    /// Microseconds since the last lap.
+    fn lap(&mut self) -> u64 {
+        let now = Instant::now();
+        let us = now.duration_since(self.lap).as_micros() as u64;
+        self.lap = now;
+        us
+    }
+
+    fn total(&self) -> u64 {
+        self.start.elapsed().as_micros() as u64
+    }
+}

@@ -1,0 +1,276 @@
+//! The driver: one thread that owns one sandbox from its first instruction to its last.
+//!
+//! It starts the process (the kernel kills the sandbox when this thread ends), traces it, empties and fills it.
+//! Everybody else asks through the mailbox.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pages::Domain;
+use protocol::{CheckRecord, Event, SleepRecord, State, WakeRecord};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::asleep::{Asleep, Hold};
+use crate::body::Body;
+use crate::dedup::{Bed, DedupError, dedup};
+use crate::lazy::Lazy;
+use crate::restore::{Restored, restore};
+use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
+use crate::{Exit, WorkingSet, causes, fail_point};
+
+/// A process that dies while it is held by ptrace is noticed by looking.
+const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+
+/// The driver's own state.
+pub(crate) struct Driver {
+    pub(crate) inner: Arc<Inner>,
+    pub(crate) body: Body,
+    pub(crate) domain: Domain,
+    /// Sandboxes with the same key touch the same pages; `None`: nobody else has this layout.
+    pub(crate) layout_key: Option<u64>,
+    pub(crate) working_set: WorkingSet,
+    pub(crate) asleep: Option<Asleep>,
+    /// Memory that is still on its way back while the sandbox runs.
+    pub(crate) lazy: Option<Lazy>,
+}
+
+impl Driver {
+    /// Serves the sandbox until it is dead, and cleans up behind it.
+    pub(crate) fn run(mut self) {
+        while !self.wait() {
+            while let Some(command) = self.inner.mailbox.take() {
+                self.obey(command);
+            }
+        }
+        self.bury();
+    }
+
+    /// Waits for a command, for memory to move, or for death (`true`).
+    fn wait(&mut self) -> bool {
+        if let Some(lazy) = &mut self.lazy
+            && lazy.serve()
+        {
+            self.finish_lazy();
+        }
+        let held = self.is_held();
+        let mut fds = vec![
+            PollFd::new(&self.inner.mailbox, PollFlags::IN),
+            PollFd::new(&self.body.root, PollFlags::IN),
+        ];
+        let faults = self.lazy.as_ref().map(Lazy::descriptors).unwrap_or_default();
+        fds.extend(faults.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
+        let timeout = match &self.lazy {
+            Some(lazy) => Some(Timespec { tv_sec: 0, tv_nsec: lazy.patience_ns() }),
+            None => held.then_some(HELD_LOOK_INTERVAL),
+        };
+        // EINTR and the like: look again.
+        let _ = poll(&mut fds, timeout.as_ref());
+        fds[1].revents().contains(PollFlags::IN)
+    }
+
+    /// Whether it sleeps in trace stops. If it died there, its threads are let go, so that its death shows.
+    fn is_held(&mut self) -> bool {
+        let Some(Asleep { hold: Hold::Traced(tree), .. }) = &self.asleep else { return false };
+        if tree.has_died() {
+            self.asleep = None;
+        }
+        true
+    }
+
+    fn obey(&mut self, command: Command) {
+        // A caller that no longer waits for the answer is no error.
+        match command {
+            Command::Sleep(reply) => drop(reply.send(self.sleep(false))),
+            Command::Wake(reply) => {
+                let woken = self.wake().map(|woken| woken.map(|(record, _)| record));
+                self.inner.wakes_pending.fetch_sub(1, Ordering::SeqCst);
+                let _ = reply.send(woken);
+            }
+            Command::Check(reply) => drop(reply.send(self.check())),
+            Command::Answered => self.answered(),
+            Command::Purge => self.kill("purged"),
+        }
+    }
+
+    fn sleep(&mut self, hash: bool) -> Result<SleepRecord, SleepError> {
+        self.inner.step(Event::Freeze)?;
+        self.finish_lazy_now();
+        let result = self.try_sleep(hash);
+        let counters = &self.inner.node.counters;
+        match result {
+            Ok((asleep, record)) => {
+                let mut facts = self.inner.facts();
+                facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
+                facts.warm_bytes = Some(pages::PAGE_SIZE as u64 * record.own_pages());
+                facts.sleeps += 1;
+                facts.left_warm = None;
+                facts.last_sleep = Some(record.clone());
+                drop(facts);
+                self.asleep = Some(asleep);
+                let _ = self.inner.step(Event::Emptied); // From `Freezing`: always fits.
+                counters.sleeps.fetch_add(1, Ordering::Relaxed);
+                Ok(record)
+            }
+            Err(error) => Err(self.stay_warm(error)),
+        }
+    }
+
+    fn try_sleep(&mut self, hash: bool) -> Result<(Asleep, SleepRecord), DedupError> {
+        let node = Arc::clone(&self.inner.node);
+        let wakes_pending = &self.inner.wakes_pending;
+        let interrupted = || wakes_pending.load(Ordering::SeqCst) > 0;
+        let Some(_slot) = node.slots.acquire(interrupted) else { return Err(DedupError::Interrupted) };
+        if let Some(key) = self.layout_key {
+            self.working_set = node.working_set(key);
+        }
+        let lazy = !hash && self.body.private_bytes() > node.config.lazy_above_bytes;
+        let bed = Bed {
+            store: &node.store,
+            domain: &self.domain,
+            working_set: &self.working_set,
+            wakes_pending,
+            lazy,
+            hash,
+        };
+        dedup(&mut self.body, &bed)
+    }
+
+    /// What a failed sleep means for the sandbox.
+    fn stay_warm(&mut self, error: DedupError) -> SleepError {
+        let node = Arc::clone(&self.inner.node);
+        let why = match &error {
+            DedupError::Interrupted => {
+                node.counters.sleeps_interrupted.fetch_add(1, Ordering::Relaxed);
+                let _ = self.inner.step(Event::Thaw); // From `Freezing`: always fits.
+                return SleepError::Interrupted;
+            }
+            DedupError::Died { .. } | DedupError::HalfEmptied { .. } => {
+                self.kill(&causes(&error));
+                return SleepError::Gone;
+            }
+            DedupError::LeftWarm { why } => why.clone(),
+            DedupError::Io { .. } | DedupError::Store(_) => causes(&error),
+        };
+        tracing::info!(sandbox = %self.inner.id, %why, "left warm");
+        node.counters.sleeps_refused.fetch_add(1, Ordering::Relaxed);
+        self.inner.facts().left_warm = Some(why.clone());
+        let _ = self.inner.step(Event::Thaw); // From `Freezing`: always fits.
+        SleepError::LeftWarm { why }
+    }
+
+    /// `Ok(None)`: it is awake already.
+    fn wake(&mut self) -> Result<Option<(WakeRecord, Restored)>, WakeError> {
+        if matches!(self.inner.state(), State::Starting | State::Warm | State::Busy) {
+            return Ok(None);
+        }
+        self.inner.step(Event::Restore)?;
+        let Some(mut asleep) = self.asleep.take() else { return Err(WakeError::Gone) };
+        let node = Arc::clone(&self.inner.node);
+        fail_point::reach("waking");
+        match restore(&self.body, &mut asleep, &node, &self.working_set) {
+            Ok((mut restored, record)) => {
+                let _ = self.inner.step(Event::Restored); // From `Restoring`: always fits.
+                let mut facts = self.inner.facts();
+                facts.wakes += 1;
+                facts.last_wake = Some(record.clone());
+                if restored.lazy.is_none() {
+                    self.forget_manifests(&mut facts.manifests);
+                }
+                drop(facts);
+                self.lazy = restored.lazy.take();
+                node.counters.wakes.fetch_add(1, Ordering::Relaxed);
+                Ok(Some((record, restored)))
+            }
+            Err(error) => {
+                if error.is_damage() {
+                    node.counters.pages_damaged.fetch_add(1, Ordering::Relaxed);
+                }
+                self.kill(&causes(&error));
+                Err(WakeError::Gone)
+            }
+        }
+    }
+
+    fn check(&mut self) -> Result<CheckRecord, CheckError> {
+        let sleep = self.sleep(true)?;
+        let Some((wake, restored)) = self.wake()? else { return Err(WakeError::Gone.into()) };
+        let Some((before, after)) = restored.hashes else { return Err(WakeError::Gone.into()) };
+        Ok(CheckRecord {
+            hash_before: format!("{:032x}", before.hash),
+            hash_after: format!("{:032x}", after.hash),
+            pages_before: before.pages,
+            pages_after: after.pages,
+            sleep,
+            wake,
+        })
+    }
+
+    fn answered(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.close_recording(&mut self.working_set);
+            if let Some(key) = self.layout_key {
+                self.inner.node.remember_working_set(key, &self.working_set);
+            }
+        }
+    }
+
+    /// All memory is back.
+    fn finish_lazy(&mut self) {
+        let Some(lazy) = self.lazy.take() else { return };
+        let faulted_pages = lazy.faulted_pages();
+        match lazy.finish() {
+            Ok(kept) => {
+                kept.into_iter().for_each(|(pid, userfault)| self.body.keep_userfault(pid, userfault))
+            }
+            Err(error) => self.kill(&causes(&error)),
+        }
+        let mut facts = self.inner.facts();
+        if let Some(wake) = &mut facts.last_wake {
+            wake.faulted_pages = faulted_pages;
+        }
+        self.forget_manifests(&mut facts.manifests);
+    }
+
+    /// Brings back what is still out, at once.
+    fn finish_lazy_now(&mut self) {
+        if let Some(lazy) = &mut self.lazy {
+            lazy.fill_all();
+            self.finish_lazy();
+        }
+    }
+
+    fn forget_manifests(&self, manifests: &mut Vec<Arc<pages::Manifest>>) {
+        for manifest in manifests.drain(..) {
+            match Arc::into_inner(manifest) {
+                Some(manifest) => self.inner.node.store.release(manifest),
+                None => tracing::error!("a manifest is still in use: its pages stay in the store"),
+            }
+        }
+    }
+
+    /// Kills the tree. Its death is noticed by `wait`.
+    fn kill(&mut self, why: &str) {
+        tracing::info!(sandbox = %self.inner.id, why, "killing the sandbox");
+        if let Err(error) = self.body.kill() {
+            tracing::error!(sandbox = %self.inner.id, %error, "cannot kill all of the sandbox");
+        }
+        self.asleep = None; // Traced processes are collected by their tracer, or never.
+    }
+
+    /// The first process is dead: the rest follows, and nothing of it is kept.
+    fn bury(mut self) {
+        self.lazy = None;
+        self.kill("its first process ended");
+        let exit = match self.body.root.reap() {
+            Some(signal @ ..0) => Exit::Signal(-signal),
+            Some(code) => Exit::Code(code),
+            None => Exit::Unknown,
+        };
+        self.forget_manifests(&mut self.inner.facts().manifests);
+        let _ = self.inner.step(Event::Die); // From anywhere but `Gone`, which only this line makes.
+        self.inner.node.forget(&self.inner);
+        self.inner.exit.send_replace(Some(exit));
+        // Whoever asked last finds out: dropping the senders in the mailbox tells them.
+        while self.inner.mailbox.take().is_some() {}
+    }
+}

@@ -1,0 +1,153 @@
+//! Which pages of an address space are still out, and where in the manifest their content stands. The process runs
+//! meanwhile: it may unmap memory, give it back, or move it somewhere else.
+
+use std::collections::BTreeMap;
+
+use pages::{PAGE_SIZE, PageAddr, PageRange};
+
+/// Runs of pages by their address now; each with the address under which the manifest knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Remaining {
+    runs: BTreeMap<u64, Run>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Run {
+    end: u64,
+    source: u64,
+}
+
+impl Remaining {
+    /// Everything in `ranges`, which do not overlap.
+    pub(crate) fn of(ranges: impl IntoIterator<Item = PageRange>) -> Remaining {
+        let run = |range: PageRange| {
+            let (start, end) = (range.start().get(), range.end().get());
+            (start, Run { end, source: start })
+        };
+        Remaining { runs: ranges.into_iter().map(run).collect() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Pages still out.
+    pub(crate) fn pages(&self) -> u64 {
+        self.runs.iter().map(|(start, run)| (run.end - start) / PAGE_SIZE as u64).sum()
+    }
+
+    /// Where the content of the page at `addr` stands; `None`: it is not out.
+    pub(crate) fn source_of(&self, addr: PageAddr) -> Option<PageAddr> {
+        let (start, run) = self.runs.range(..=addr.get()).next_back()?;
+        (addr.get() < run.end).then(|| PageAddr::containing(run.source + (addr.get() - start)))
+    }
+
+    /// Some pages that follow each other, now and in the manifest: address now, address there, how many.
+    pub(crate) fn some(&self, pages_max: u64) -> Option<(PageAddr, PageAddr, u64)> {
+        let (start, run) = self.runs.first_key_value()?;
+        let pages = ((run.end - start) / PAGE_SIZE as u64).min(pages_max);
+        Some((PageAddr::containing(*start), PageAddr::containing(run.source), pages))
+    }
+
+    /// The range is filled, given back, or unmapped.
+    pub(crate) fn remove(&mut self, start: u64, end: u64) {
+        self.cut(start);
+        self.cut(end);
+        let inside: Vec<u64> = self.runs.range(start..end.max(start)).map(|(at, _)| *at).collect();
+        for at in inside {
+            self.runs.remove(&at);
+        }
+    }
+
+    /// The range moved; what stood at its new place is gone.
+    pub(crate) fn shift(&mut self, from: u64, to: u64, len_bytes: u64) {
+        self.cut(from);
+        self.cut(from + len_bytes);
+        let moved: Vec<(u64, Run)> =
+            self.runs.range(from..from + len_bytes).map(|(at, run)| (*at, *run)).collect();
+        self.remove(from, from + len_bytes);
+        self.remove(to, to + len_bytes);
+        for (start, run) in moved {
+            let end = run.end - from + to;
+            self.runs.insert(start - from + to, Run { end, source: run.source });
+        }
+    }
+
+    /// Makes `at` a border between runs.
+    fn cut(&mut self, at: u64) {
+        let Some((start, run)) = self.runs.range_mut(..at).next_back() else { return };
+        if at < run.end {
+            let after = Run { end: run.end, source: run.source + (at - start) };
+            run.end = at;
+            self.runs.insert(at, after);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PAGE: u64 = PAGE_SIZE as u64;
+
+    #[derive(Clone, Copy, Debug)]
+    enum Step {
+        Remove(u64, u64),
+        Shift(u64, u64, u64),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            (0..64u64, 1..16u64).prop_map(|(at, pages)| Step::Remove(at, pages)),
+            // As with `mremap`, the old and the new place do not overlap.
+            (0..32u64, 0..24u64, 1..8u64).prop_map(|(from, to, pages)| Step::Shift(from, 40 + to, pages)),
+            (40..64u64, 0..24u64, 1..8u64).prop_map(|(from, to, pages)| Step::Shift(from, to, pages)),
+        ]
+    }
+
+    /// Plays `steps` on runs and, page by page, on a plain map; both must tell the same.
+    #[track_caller]
+    fn check(steps: &[Step]) {
+        let ranges =
+            [(2, 10), (12, 30), (31, 32)].map(|(a, b)| PageRange::new(PageAddr::containing(a * PAGE), b - a));
+        let mut remaining = Remaining::of(ranges);
+        let mut model: BTreeMap<u64, u64> = ranges
+            .iter()
+            .flat_map(|r| r.start().get() / PAGE..r.end().get() / PAGE)
+            .map(|p| (p, p))
+            .collect();
+        for step in steps {
+            match *step {
+                Step::Remove(at, pages) => {
+                    remaining.remove(at * PAGE, (at + pages) * PAGE);
+                    model.retain(|page, _| !(at..at + pages).contains(page));
+                }
+                Step::Shift(from, to, pages) => {
+                    remaining.shift(from * PAGE, to * PAGE, pages * PAGE);
+                    let moved: Vec<_> = (from..from + pages).map(|page| model.remove(&page)).collect();
+                    for (page, source) in (to..).zip(moved) {
+                        model.remove(&page);
+                        model.extend(source.map(|source| (page, source)));
+                    }
+                }
+            }
+            for page in 0..80 {
+                let source = remaining.source_of(PageAddr::containing(page * PAGE));
+                assert_eq!(source.map(|addr| addr.get() / PAGE), model.get(&page).copied(), "page {page}");
+            }
+            assert_eq!(remaining.pages(), model.len() as u64);
+            assert_eq!(remaining.is_empty(), model.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn runs_tell_the_same_as_a_map_of_pages(steps in prop::collection::vec(step(), 0..40)) {
+            check(&steps);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Turns a dedup sandbox into a running one: its memory comes back, every page checked.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use linux::arena::MemfdArena;
+use linux::memory::Memory;
+use linux::userfault::{Filled, Userfault};
+use pages::{FillError, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use protocol::WakeRecord;
+
+use crate::asleep::{Asleep, Hold, Space};
+use crate::body::Body;
+use crate::lazy::Lazy;
+use crate::memory_hash::{self, MemoryHash};
+use crate::node::Shared;
+use crate::{WorkingSet, fail_point};
+
+/// A frozen process changes no mappings; still, its kernel may be busy with one for a moment.
+const CHANGING_TRIES_MAX: u32 = 10_000;
+
+/// The sandbox did not wake. The caller kills it: it must never run with part of its memory.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestoreError {
+    /// A page is not what it was.
+    #[error("rebuild the page at {addr:?} of process {pid}")]
+    Damaged { pid: i32, addr: PageAddr },
+    /// The manifest is not one of this store.
+    #[error("read the manifest of process {pid}")]
+    Manifest { pid: i32, source: pages::ReadError },
+    /// A process died.
+    #[error("process {pid} died")]
+    Died { pid: i32 },
+    /// The kernel refused.
+    #[error("fill process {pid}")]
+    Fill { pid: i32, source: io::Error },
+    /// It could not be let go.
+    #[error("thaw process {pid}")]
+    Thaw { pid: i32, source: io::Error },
+}
+
+impl RestoreError {
+    /// Whether a page failed its check.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, RestoreError::Damaged { .. } | RestoreError::Manifest { .. })
+    }
+}
+
+/// A sandbox that runs again.
+pub(crate) struct Restored {
+    /// Memory that is still out.
+    pub(crate) lazy: Option<Lazy>,
+    /// Hash of all memory before and after, where one was asked for.
+    pub(crate) hashes: Option<(MemoryHash, MemoryHash)>,
+}
+
+/// Restores one sandbox and lets it run. On error `asleep` still holds it, and the caller kills it.
+pub(crate) fn restore(
+    body: &Body,
+    asleep: &mut Asleep,
+    node: &Arc<Shared>,
+    working_set: &WorkingSet,
+) -> Result<(Restored, WakeRecord), RestoreError> {
+    let started = Instant::now();
+    let (spaces, lazy) = (&asleep.spaces, asleep.lazy);
+    let plans: Vec<_> = spaces
+        .iter()
+        .enumerate()
+        .map(|(at, space)| {
+            let plan = node.store.plan(&space.manifest, working_set.of_process(at));
+            plan.map_err(|source| RestoreError::Manifest { pid: space.pid, source })
+        })
+        .collect::<Result<_, _>>()?;
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    let mut lazy_pages = 0;
+    for (space, plan) in spaces.iter().zip(&plans) {
+        let now = if lazy { plan.hot() } else { plan.jobs() };
+        jobs.extend(now.iter().map(|job| Job { space, job }));
+        lazy_pages += plan.pages() - now.iter().map(|job| job.pages() as u64).sum::<u64>();
+    }
+    let filled_pages = fill_all(&jobs, node.config.fill_threads)?;
+    fail_point::reach("filled");
+    let filled: Vec<Vec<PageRange>> =
+        if lazy { plans.iter().map(filled_ranges).collect() } else { Vec::new() };
+    drop(jobs);
+    drop(plans);
+    let fill_us = started.elapsed().as_micros() as u64;
+    let hashes = asleep.hash.map(|before| Ok((before, hash_again(spaces, &asleep.rseq)?))).transpose()?;
+    let spaces = std::mem::take(&mut asleep.spaces);
+    let lazy = if lazy { Some(Lazy::new(node, spaces, &filled)) } else { unwatch(spaces).map(|()| None)? };
+    fail_point::reach("unwatched");
+    let pid = body.pid();
+    let hold = std::mem::replace(&mut asleep.hold, Hold::Frozen);
+    body.release(hold).map_err(|source| RestoreError::Thaw { pid, source })?;
+    fail_point::reach("thawed");
+    let record = WakeRecord {
+        total_us: started.elapsed().as_micros() as u64,
+        fill_us,
+        filled_pages,
+        lazy_pages,
+        faulted_pages: 0,
+        working_set_pages: working_set.pages(),
+    };
+    Ok((Restored { lazy, hashes }, record))
+}
+
+fn hash_again(spaces: &[Space], rseq: &[linux::trace::RseqArea]) -> Result<MemoryHash, RestoreError> {
+    let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
+    memory_hash::of(&pids, rseq).map_err(|source| RestoreError::Fill { pid: pids[0], source })
+}
+
+/// What a plan fills before the thaw: the working set, and what is packed together with it.
+fn filled_ranges(plan: &FillPlan<MemfdArena>) -> Vec<PageRange> {
+    plan.hot().iter().flat_map(|job| job.ranges()).collect()
+}
+
+/// All content is back: missing pages read as zeros again.
+fn unwatch(spaces: Vec<Space>) -> Result<(), RestoreError> {
+    for Space { pid, watched, userfault, .. } in spaces {
+        let Some((userfault, _)) = userfault else { continue };
+        for (start, end) in watched {
+            userfault.unregister(start, end).map_err(|source| RestoreError::Fill { pid, source })?;
+        }
+    }
+    Ok(())
+}
+
+/// One group of pages for one process.
+struct Job<'a> {
+    space: &'a Space,
+    job: &'a pages::FillJob<MemfdArena>,
+}
+
+/// Fills everything in `jobs`, in their order, by several threads. How many pages that were.
+fn fill_all(jobs: &[Job<'_>], threads: usize) -> Result<u64, RestoreError> {
+    let next = AtomicUsize::new(0);
+    let pages = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
+    let work = || -> Result<(), RestoreError> {
+        let mut scratch = Scratch::new();
+        let mut hand: Option<Hand<'_>> = None;
+        while let Some(Job { space, job }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                break; // Another thread has an error; the sandbox will be killed.
+            }
+            let mut current = match hand.take() {
+                Some(hand) if hand.pid == space.pid => hand,
+                _ => Hand::of(space)?,
+            };
+            let done = job.decode(&mut scratch, &mut |addr, bytes| current.fill(addr, bytes));
+            done.map_err(|error| {
+                failed.store(true, Ordering::Relaxed);
+                match error {
+                    FillError::Damaged { addr } => RestoreError::Damaged { pid: space.pid, addr },
+                    FillError::Fill(error) => error,
+                }
+            })?;
+            pages.fetch_add(job.pages() as u64, Ordering::Relaxed);
+            fail_point::reach("filling");
+            hand = Some(current);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads.min(jobs.len())).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        let join = |helper: std::thread::ScopedJoinHandle<'_, _>| {
+            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        helpers.into_iter().map(join).fold(own, Result::and)
+    })?;
+    Ok(pages.into_inner())
+}
+
+/// Puts pages into one process that stands still.
+struct Hand<'a> {
+    pid: i32,
+    memory: Memory,
+    userfault: Option<&'a Userfault>,
+}
+
+impl Hand<'_> {
+    fn of(space: &Space) -> Result<Hand<'_>, RestoreError> {
+        let pid = space.pid;
+        let memory = Memory::open(pid).map_err(|_| RestoreError::Died { pid })?;
+        Ok(Hand { pid, memory, userfault: space.userfault.as_ref().map(|(userfault, _)| userfault) })
+    }
+
+    fn fill(&mut self, addr: PageAddr, bytes: &[u8]) -> Result<(), RestoreError> {
+        let pid = self.pid;
+        let failed = |source| RestoreError::Fill { pid, source };
+        let Some(userfault) = self.userfault else {
+            return self.memory.write(addr.get(), bytes).map_err(failed);
+        };
+        let mut done = 0;
+        let mut tries = 0;
+        while done < bytes.len() {
+            let at = PageAddr::containing(addr.get() + done as u64);
+            match userfault.fill(at, &bytes[done..]).map_err(failed)? {
+                Filled::Done => break,
+                Filled::Occupied(filled) => {
+                    // Somebody outside read the page while it was out and made it a page of zeros.
+                    done += filled;
+                    let page = &bytes[done..done + PAGE_SIZE];
+                    self.memory.write(addr.get() + done as u64, page).map_err(failed)?;
+                    done += PAGE_SIZE;
+                }
+                Filled::Changing(filled) if tries < CHANGING_TRIES_MAX => {
+                    done += filled;
+                    tries += 1;
+                    std::thread::yield_now();
+                }
+                Filled::Changing(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
+                Filled::Vanished => return Err(RestoreError::Died { pid }),
+            }
+        }
+        Ok(())
+    }
+}

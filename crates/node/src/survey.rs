@@ -1,0 +1,108 @@
+//! Looks over a stopped process: which of its pages can leave, and whether anything forbids it.
+
+use linux::maps::Mapping;
+use linux::pagemap::PageMap;
+use linux::trace::Stopped;
+use linux::{carry, maps, process};
+use pages::{PAGE_SIZE, PageAddr, PageRange};
+
+use crate::dedup::DedupError;
+
+/// Splitting mappings must leave the program room for its own.
+const MAPPINGS_MAX_DEFAULT: usize = 65_530;
+
+/// At most so many pages hold the command line that is left in place for `ps`.
+const COMMAND_LINE_PAGES_MAX: u64 = 16;
+
+/// What a stopped process has.
+pub(crate) struct Survey {
+    pub(crate) pid: i32,
+    pub(crate) mappings: Vec<Mapping>,
+    /// Memory that can leave, by mapping.
+    pub(crate) parts: Vec<Part>,
+    /// Private pages that stay.
+    pub(crate) left_pages: u64,
+}
+
+/// The pages of one mapping that can leave.
+pub(crate) struct Part {
+    /// Own pages, in order.
+    pub(crate) runs: Vec<PageRange>,
+    /// `PROT_*` bits of the mapping.
+    pub(crate) prot: u64,
+    pub(crate) kind: Kind,
+}
+
+/// Whose pages they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Anonymous memory.
+    Anonymous,
+    /// Private copies of pages of a file.
+    FileCopies,
+}
+
+impl Survey {
+    /// Takes a page out of what can leave: it stays in the process.
+    pub(crate) fn leave(&mut self, page: PageAddr) {
+        for part in &mut self.parts {
+            if let Some(at) = part.runs.iter().position(|run| run.contains(page)) {
+                let run = part.runs[at];
+                let sides =
+                    [PageRange::from_bounds(run.start(), page), PageRange::from_bounds(page + 1, run.end())];
+                part.runs.splice(at..=at, sides.into_iter().filter(|side| !side.is_empty()));
+                self.left_pages += 1;
+                return;
+            }
+        }
+    }
+
+    /// Leaves all pages that hold any byte of the range.
+    pub(crate) fn leave_bytes(&mut self, start: u64, len_bytes: u64) {
+        let end = PageAddr::containing(start + len_bytes + PAGE_SIZE as u64 - 1);
+        PageRange::from_bounds(PageAddr::containing(start), end).addrs().for_each(|page| self.leave(page));
+    }
+}
+
+/// Surveys one process. `LeftWarm` when something in it cannot be carried.
+pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
+    let pid = stopped.pid();
+    let io = |source| DedupError::Io { what: "survey", pid, source };
+    let mappings = maps::read(pid).map_err(io)?;
+    if let Some(why) = carry::obstacle(pid, &mappings).map_err(io)? {
+        return Err(DedupError::LeftWarm { why });
+    }
+    let mut page_map = PageMap::open(pid).map_err(io)?;
+    let mut survey = Survey { pid, mappings, parts: Vec::new(), left_pages: 0 };
+    for mapping in &survey.mappings {
+        let kind = match mapping {
+            m if m.is_private_anonymous() => Kind::Anonymous,
+            m if m.is_private_file() => Kind::FileCopies,
+            _ => continue,
+        };
+        let mut runs = Vec::new();
+        if carry::must_stay(mapping) {
+            // Device memory has no pages that could be counted: an error here is not one of ours.
+            let _ = page_map.own_pages(mapping, &mut runs);
+            survey.left_pages += runs.iter().map(|run| run.pages()).sum::<u64>();
+            continue;
+        }
+        page_map.own_pages(mapping, &mut runs).map_err(io)?;
+        if !runs.is_empty() {
+            survey.parts.push(Part { runs, prot: mapping.prot(), kind });
+        }
+    }
+    let file_runs =
+        survey.parts.iter().filter(|part| part.kind == Kind::FileCopies).map(|part| part.runs.len());
+    // Each run of file copies becomes a mapping of its own and may split the one around it in three.
+    if survey.mappings.len() + 2 * file_runs.sum::<usize>() > MAPPINGS_MAX_DEFAULT / 2 {
+        return Err(DedupError::LeftWarm {
+            why: format!("process {pid} has too many mappings to split more"),
+        });
+    }
+    if let Some((start, end)) = process::command_line_place(pid) {
+        let len_bytes = (end - start).min(COMMAND_LINE_PAGES_MAX * PAGE_SIZE as u64);
+        survey.leave_bytes(start, len_bytes);
+    }
+    Ok(survey)
+}

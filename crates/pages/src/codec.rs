@@ -1,0 +1,146 @@
+//! Groups of pages to bytes and back. Which pages go together is decided by the store.
+
+use crate::page_id::Page;
+use crate::store::PAGES_PER_GROUP;
+use crate::{Heat, PAGE_SIZE};
+
+/// Bytes in the largest group: what is decoded to read one page, at most.
+pub(crate) const GROUP_BYTES_MAX: usize = PAGES_PER_GROUP * PAGE_SIZE;
+
+/// The level where zstd is still quicker than a core reads a sleeping process, and near its best for 64 KiB.
+const ZSTD_LEVEL: i32 = 3;
+
+/// How the bytes of a group were made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Codec {
+    /// The pages themselves, one behind the other.
+    Whole,
+    /// One LZ4 block.
+    Lz4,
+    /// One zstd frame.
+    Zstd,
+}
+
+impl Codec {
+    pub(crate) fn for_heat(heat: Heat) -> Self {
+        match heat {
+            Heat::Hot => Self::Lz4,
+            Heat::Cold => Self::Zstd,
+        }
+    }
+}
+
+/// The bytes are not what the codec made of that many pages.
+#[derive(Debug)]
+pub(crate) struct Undecodable;
+
+/// Room to decode in. A thread that fills keeps one and decodes every job in it.
+pub struct Scratch {
+    decoded: Box<[u8]>,
+    /// For pages that go out in another order than they lie in their group.
+    pub(crate) gathered: Box<[u8]>,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl Scratch {
+    /// Room for one group.
+    pub fn new() -> Self {
+        let room = || vec![0; GROUP_BYTES_MAX].into_boxed_slice();
+        Self { decoded: room(), gathered: room(), zstd: None }
+    }
+
+    /// The content of a group of `pages` pages, and room to reorder it. Whole pages come without a copy.
+    pub(crate) fn decode<'a>(
+        &'a mut self,
+        codec: Codec,
+        blob: &'a [u8],
+        pages: usize,
+    ) -> Result<(&'a [Page], &'a mut [u8]), Undecodable> {
+        let len = pages * PAGE_SIZE;
+        let content = match codec {
+            Codec::Whole => blob,
+            Codec::Lz4 | Codec::Zstd => {
+                let into = self.decoded.get_mut(..len).ok_or(Undecodable)?;
+                if decode_into(&mut self.zstd, codec, blob, into)? != len {
+                    return Err(Undecodable);
+                }
+                into
+            }
+        };
+        match content.as_chunks() {
+            (content, []) if content.len() == pages => Ok((content, &mut self.gathered)),
+            _ => Err(Undecodable),
+        }
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn decode_into(
+    zstd: &mut Option<zstd::bulk::Decompressor<'static>>,
+    codec: Codec,
+    blob: &[u8],
+    into: &mut [u8],
+) -> Result<usize, Undecodable> {
+    if codec == Codec::Lz4 {
+        return lz4_flex::block::decompress_into(blob, into).map_err(|_| Undecodable);
+    }
+    let zstd = match zstd {
+        Some(zstd) => zstd,
+        None => zstd.insert(zstd::bulk::Decompressor::new().map_err(|_| Undecodable)?),
+    };
+    zstd.decompress_to_buffer(blob, into).map_err(|_| Undecodable)
+}
+
+/// Room and contexts to compress with; costly to make, so a store keeps a few.
+pub(crate) struct Encoder {
+    zstd: zstd::bulk::Compressor<'static>,
+    packed: Box<[u8]>,
+    /// To decode again what was compressed.
+    pub(crate) scratch: Scratch,
+}
+
+impl Encoder {
+    pub(crate) fn new() -> std::io::Result<Self> {
+        let mut zstd = zstd::bulk::Compressor::new(ZSTD_LEVEL)?;
+        // The group knows how long its content is: the frame need not say it.
+        zstd.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(false))?;
+        let room = lz4_flex::block::get_maximum_output_size(GROUP_BYTES_MAX);
+        Ok(Self { zstd, packed: vec![0; room].into_boxed_slice(), scratch: Scratch::new() })
+    }
+
+    /// `content` compressed, if that saves a sixteenth of it: less is not worth decoding at every wake.
+    pub(crate) fn pack(&mut self, codec: Codec, content: &[u8]) -> Option<&[u8]> {
+        let len = match codec {
+            Codec::Whole => return None,
+            Codec::Lz4 => lz4_flex::block::compress_into(content, &mut self.packed).ok()?,
+            Codec::Zstd => self.zstd.compress_to_buffer(content, &mut *self.packed).ok()?,
+        };
+        (len <= content.len() / 16 * 15).then_some(&self.packed[..len])
+    }
+
+    /// Whether a page is as good as random, so that compressing it with others would only spoil their statistics.
+    /// Counting bytes clears almost every page at once; for the rest, LZ4 has to find a repetition.
+    pub(crate) fn is_incompressible(&mut self, page: &Page) -> bool {
+        looks_random(page) && self.pack(Codec::Lz4, page).is_none()
+    }
+}
+
+/// Whether all 256 byte values occur about equally often. The sum of the squared counts is 4096²/256 = 65 536
+/// where they occur exactly so, 69 600 ± 400 in random pages, and far above wherever zeros, letters or
+/// pointers are common.
+fn looks_random(page: &Page) -> bool {
+    const SUM_OF_SQUARES_MAX: u32 = 76_000;
+    let mut counts = [[0u16; 256]; 4]; // Four tables, so that equal neighbours do not wait for each other.
+    for quad in page.as_chunks::<4>().0 {
+        for (count, &byte) in counts.iter_mut().zip(quad) {
+            count[usize::from(byte)] += 1;
+        }
+    }
+    let square = |value: usize| counts.iter().map(|count| u32::from(count[value])).sum::<u32>().pow(2);
+    (0..256).map(square).sum::<u32>() < SUM_OF_SQUARES_MAX
+}

@@ -1,0 +1,113 @@
+//! The store: the content of all sleeping sandboxes of a node, each page once in a sharing domain.
+//!
+//! Many threads use it at once. Its one lock guards tables only: pages are hashed, compared, compressed and
+//! decoded outside of it.
+
+mod fill;
+mod group;
+mod put;
+mod share;
+mod slots;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(crate) use fill::damaged_group_is_noticed;
+pub use fill::{FillError, FillJob, FillPlan, JobIndex, ReadError};
+pub use put::{PAGES_PER_PUT, StoreError};
+pub use share::StoreShare;
+pub use slots::SlotId;
+
+use crate::codec::Encoder;
+use crate::manifest::Manifest;
+use crate::page_id::PageHasher;
+use crate::{Arena, Encoding};
+use group::Shared;
+use tables::Tables;
+
+/// Pages that are encoded together: what compresses them well, and no more than 64 KiB to decode to read one.
+pub const PAGES_PER_GROUP: usize = 16;
+
+/// Encoders that wait for the next call. More threads than that put at once only while much falls asleep, and
+/// each encoder holds about half a megabyte.
+const IDLE_ENCODERS_MAX: usize = 4;
+
+/// Keeps pages by content, in an arena.
+pub struct Store<A: Arena> {
+    shared: Arc<Shared<A>>,
+    tables: Mutex<Tables<A>>,
+    encoders: Mutex<Vec<Encoder>>,
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreStats {
+    /// Distinct pages.
+    pub pages: u64,
+    /// Groups they lie in.
+    pub groups: u64,
+    /// Bytes of all encodings.
+    pub used_bytes: u64,
+    /// Memory of the arena: encodings and fragmentation.
+    pub held_bytes: u64,
+    /// Memory of the tables, as allocated.
+    pub table_bytes: u64,
+    /// References given back that nobody had been given. Anything but 0 is a bug of a caller.
+    pub strays: u64,
+}
+
+impl<A: Arena> Store<A> {
+    /// An empty store. `key` is random and secret: it keeps anyone from aiming at the hashes of the store.
+    pub fn new(arena: A, key: [u8; 32]) -> Self {
+        Self::with_hasher(arena, PageHasher::new(&key))
+    }
+
+    fn with_hasher(arena: A, hasher: PageHasher) -> Self {
+        let shared = Arc::new(Shared { arena, hasher });
+        Self { shared, tables: Mutex::new(Tables::new()), encoders: Mutex::default() }
+    }
+
+    /// Where the bytes lie.
+    pub fn arena(&self) -> &A {
+        &self.shared.arena
+    }
+
+    /// Gives back everything that a manifest refers to. Plans made from it can still be filled from.
+    pub fn release(&self, manifest: Manifest) {
+        self.unpin(manifest.slots().map(|slot| (slot, 1)));
+    }
+
+    /// Gives back pages that were put, but never came into a manifest.
+    pub fn give_back(&self, encodings: &[Encoding]) {
+        self.unpin(encodings.iter().filter_map(|encoding| encoding.slot()).map(|slot| (slot, 1)));
+    }
+
+    /// What it holds now.
+    pub fn stats(&self) -> StoreStats {
+        let tables = self.tables();
+        StoreStats {
+            pages: tables.pages() as u64,
+            groups: tables.groups() as u64,
+            used_bytes: self.shared.arena.used_bytes(),
+            held_bytes: self.shared.arena.held_bytes(),
+            table_bytes: tables.heap_bytes() as u64,
+            strays: tables.strays(),
+        }
+    }
+
+    fn unpin(&self, references: impl Iterator<Item = (SlotId, u32)>) {
+        let mut tables = self.tables();
+        let unwanted: Vec<_> = references.filter_map(|(slot, refs)| tables.unpin(slot, refs)).collect();
+        tables.shrink();
+        drop(tables);
+        drop(unwanted); // Freeing may call the kernel, so not under the lock.
+    }
+
+    /// A thread that panicked under the lock would leave tables that are wrong at worst about what is free;
+    /// content is compared and checked wherever it is used.
+    fn tables(&self) -> MutexGuard<'_, Tables<A>> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

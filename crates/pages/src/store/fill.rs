@@ -1,0 +1,300 @@
+//! Reads pages back: all of a manifest for a wake, or one page for a fault. Every page is checked before it is
+//! handed out; a damaged one is an error that names its address, never wrong bytes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::group::Group;
+use super::{SlotId, Store};
+use crate::codec::Scratch;
+use crate::page_id::{Page, PageId};
+use crate::{Arena, Content, Manifest, PAGE_SIZE, PageAddr, PageRange};
+
+/// A page could not be read. The sandbox that it belongs to cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The manifest says nothing about the address.
+    #[error("no page at {addr} in the manifest")]
+    NotInManifest {
+        /// The address.
+        addr: PageAddr,
+    },
+    /// The manifest names a slot that the store does not have: it is not a manifest of this store.
+    #[error("the store has no slot for the page at {addr}")]
+    NotInStore {
+        /// The address.
+        addr: PageAddr,
+    },
+    /// The bytes are no longer those that were put.
+    #[error("the page at {addr} is damaged")]
+    Damaged {
+        /// The address.
+        addr: PageAddr,
+    },
+}
+
+/// A job could not be finished. Pages that were handed out before were right.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FillError<E> {
+    /// The bytes are no longer those that were put. Nothing of the job was handed out.
+    #[error("the page at {addr} is damaged")]
+    Damaged {
+        /// The address.
+        addr: PageAddr,
+    },
+    /// Whoever filled could not.
+    #[error(transparent)]
+    Fill(E),
+}
+
+/// Everything that a wake must fill, in the order in which it should be. Threads share it and take jobs by index.
+///
+/// It keeps the bytes alive by itself: the manifest may be released meanwhile.
+pub struct FillPlan<A: Arena> {
+    jobs: Vec<FillJob<A>>,
+    hot: usize,
+}
+
+/// One group to decode, and the addresses that want its pages.
+pub struct FillJob<A: Arena> {
+    group: Arc<Group<A>>,
+    wanted: Box<[Wanted]>, // By address.
+}
+
+/// One page address that wants a page of a group.
+#[derive(Clone, Copy)]
+struct Wanted {
+    addr: PageAddr,
+    id: PageId,
+    index: u8,
+}
+
+impl<A: Arena> Store<A> {
+    /// What is to be filled for `manifest`: jobs with a page in `first` come first and in its order, the rest
+    /// follows by address. Zero pages are in no job.
+    pub fn plan(&self, manifest: &Manifest, first: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
+        let mut jobs = self.jobs(manifest)?;
+        let order = Order::new(first);
+        let mut places: Vec<u64> = jobs.iter().map(|job| order.place(job)).collect();
+        let hot = places.iter().filter(|&&place| place != Order::LAST).count();
+        // Jobs come by their first address already, so a stable sort keeps that order among equals.
+        let mut sorted: Vec<usize> = (0..jobs.len()).collect();
+        sorted.sort_by_key(|&nth| places[nth]);
+        let mut rank = vec![0; jobs.len()];
+        sorted.iter().enumerate().for_each(|(new, &old)| rank[old] = new as u64);
+        places = rank;
+        let mut ranked: Vec<_> = places.into_iter().zip(jobs.drain(..)).collect();
+        ranked.sort_unstable_by_key(|&(rank, _)| rank);
+        Ok(FillPlan { jobs: ranked.into_iter().map(|(_, job)| job).collect(), hot })
+    }
+
+    /// One job for each group, by the first address that wants it.
+    fn jobs(&self, manifest: &Manifest) -> Result<Vec<FillJob<A>>, ReadError> {
+        let mut groups: Vec<(Arc<Group<A>>, Vec<Wanted>)> = Vec::new();
+        let mut job_of_group = HashMap::new();
+        let mut last = (u32::MAX, 0); // Neighbours mostly lie in one group.
+        let tables = self.tables();
+        for (addr, slot) in manifest.pages() {
+            let (kept, group) = tables.find(slot).ok_or(ReadError::NotInStore { addr })?;
+            let number = kept.place.group();
+            if last.0 != number {
+                let job = *job_of_group.entry(number).or_insert(groups.len());
+                last = (number, job);
+            }
+            if last.1 == groups.len() {
+                groups.push((Arc::clone(group), Vec::with_capacity(usize::from(group.pages))));
+            }
+            groups[last.1].1.push(Wanted { addr, id: kept.id, index: kept.place.index() as u8 });
+        }
+        drop(tables);
+        Ok(groups.into_iter().map(|(group, wanted)| FillJob { group, wanted: wanted.into() }).collect())
+    }
+
+    /// Reads the page at `addr`, for one fault.
+    pub fn read_page(
+        &self,
+        manifest: &Manifest,
+        addr: PageAddr,
+        scratch: &mut Scratch,
+        out: &mut [u8; PAGE_SIZE],
+    ) -> Result<(), ReadError> {
+        let slot = match manifest.get(addr).ok_or(ReadError::NotInManifest { addr })? {
+            Content::Zero => {
+                out.fill(0);
+                return Ok(());
+            }
+            Content::Slots(slot) => slot,
+        };
+        let (id, index, group) = self.hold(slot).ok_or(ReadError::NotInStore { addr })?;
+        let content = group.decode(scratch).map_err(|_| ReadError::Damaged { addr })?.0;
+        match content.get(index) {
+            Some(page) if self.shared.hasher.page_id(page) == id => *out = *page,
+            _ => return Err(ReadError::Damaged { addr }),
+        }
+        Ok(())
+    }
+
+    fn hold(&self, slot: SlotId) -> Option<(PageId, usize, Arc<Group<A>>)> {
+        let tables = self.tables();
+        let (kept, group) = tables.find(slot)?;
+        Some((kept.id, kept.place.index(), Arc::clone(group)))
+    }
+}
+
+impl<A: Arena> FillPlan<A> {
+    /// All jobs, in order.
+    pub fn jobs(&self) -> &[FillJob<A>] {
+        &self.jobs
+    }
+
+    /// Those with a page of the working set: they come first.
+    pub fn hot(&self) -> &[FillJob<A>] {
+        &self.jobs[..self.hot]
+    }
+
+    /// The others.
+    pub fn rest(&self) -> &[FillJob<A>] {
+        &self.jobs[self.hot..]
+    }
+
+    /// How many pages all jobs fill.
+    pub fn pages(&self) -> u64 {
+        self.jobs.iter().map(|job| job.wanted.len() as u64).sum()
+    }
+
+    /// Finds the job of an address, for faults.
+    pub fn index(&self) -> JobIndex {
+        let mut runs: Vec<(PageRange, u32)> = Vec::new();
+        for (nth, job) in self.jobs.iter().enumerate() {
+            runs.extend(job.ranges().map(|range| (range, nth as u32)));
+        }
+        runs.sort_unstable_by_key(|(range, _)| range.start());
+        JobIndex { runs }
+    }
+}
+
+/// Which job fills which address.
+pub struct JobIndex {
+    runs: Vec<(PageRange, u32)>,
+}
+
+impl JobIndex {
+    /// The index of the job that fills `addr`; `None` if its page is zero or not in the manifest.
+    pub fn job_of(&self, addr: PageAddr) -> Option<usize> {
+        let behind = self.runs.partition_point(|(range, _)| range.start() <= addr);
+        let (range, job) = self.runs[..behind].last()?;
+        range.contains(addr).then_some(*job as usize)
+    }
+}
+
+impl<A: Arena> FillJob<A> {
+    /// How many pages it fills.
+    pub fn pages(&self) -> usize {
+        self.wanted.len()
+    }
+
+    /// The addresses that it fills, upwards, as the longest ranges.
+    pub fn ranges(&self) -> impl Iterator<Item = PageRange> {
+        let runs = self.wanted.chunk_by(|a, b| a.addr + 1 == b.addr);
+        runs.map(|run| PageRange::new(run[0].addr, run.len() as u64))
+    }
+
+    /// Decodes the group once and hands out its pages, by address: as many at a time as are consecutive, up to
+    /// 64 KiB. Nothing is handed out unless every page that is wanted is right.
+    pub fn decode<E>(
+        &self,
+        scratch: &mut Scratch,
+        fill: &mut dyn FnMut(PageAddr, &[u8]) -> Result<(), E>,
+    ) -> Result<(), FillError<E>> {
+        let damaged = |wanted: Option<&Wanted>| FillError::Damaged {
+            addr: wanted.map_or_else(PageAddr::default, |wanted| wanted.addr),
+        };
+        let (content, room) = self.group.decode(scratch).map_err(|_| damaged(self.wanted.first()))?;
+        if let Some(wrong) = self.first_wrong(content) {
+            return Err(damaged(Some(wrong)));
+        }
+        let (room, _) = room.as_chunks_mut();
+        for run in self.wanted.chunk_by(|a, b| a.addr + 1 == b.addr) {
+            for run in run.chunks(room.len()) {
+                fill(run[0].addr, in_order(content, run, room).as_flattened()).map_err(FillError::Fill)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first page whose bytes are not those that were put. A page that is wanted often is checked once.
+    fn first_wrong(&self, content: &[Page]) -> Option<&Wanted> {
+        let mut checked = 0u16;
+        self.wanted.iter().find(|wanted| {
+            let bit = 1 << wanted.index;
+            if checked & bit != 0 {
+                return false;
+            }
+            checked |= bit;
+            let page = content.get(usize::from(wanted.index));
+            page.is_none_or(|page| self.group.shared.hasher.page_id(page) != wanted.id)
+        })
+    }
+}
+
+/// The pages that `run` wants, one behind the other: as they lie in the group if they lie so, else copied.
+fn in_order<'a>(content: &'a [Page], run: &[Wanted], room: &'a mut [Page]) -> &'a [Page] {
+    let first = usize::from(run[0].index);
+    if run.iter().enumerate().all(|(nth, wanted)| usize::from(wanted.index) == first + nth) {
+        return &content[first..first + run.len()];
+    }
+    for (to, wanted) in room.iter_mut().zip(run) {
+        *to = content[usize::from(wanted.index)];
+    }
+    &room[..run.len()]
+}
+
+/// The order of a working set.
+struct Order {
+    ranges: Vec<(PageRange, u64)>, // By address, with the place in the working set.
+}
+
+impl Order {
+    /// The place of what is not in it.
+    const LAST: u64 = u64::MAX;
+
+    fn new(first: &[PageRange]) -> Self {
+        let mut ranges: Vec<_> =
+            first.iter().copied().zip(0..).filter(|(range, _)| !range.is_empty()).collect();
+        ranges.sort_unstable_by_key(|(range, _)| range.start());
+        Self { ranges }
+    }
+
+    /// The place of the page of the job that comes first.
+    fn place<A: Arena>(&self, job: &FillJob<A>) -> u64 {
+        let of = |range: PageRange| {
+            let from = self.ranges.partition_point(|(hot, _)| hot.end() <= range.start());
+            let met = self.ranges[from..].iter().take_while(move |(hot, _)| hot.start() < range.end());
+            met.map(|&(_, place)| place).min()
+        };
+        job.ranges().filter_map(of).min().unwrap_or(Self::LAST)
+    }
+}
+
+/// Whether a job over `blob`, as a group of `pages` pages, tells that it is not what was put.
+pub(crate) fn damaged_group_is_noticed(codec: u8, pages: u8, blob: &[u8]) -> bool {
+    use super::group::Shared;
+    use crate::codec::Codec;
+    use crate::page_id::PageHasher;
+    use crate::{Domain, HeapArena};
+
+    let hasher = PageHasher::new(&[0; 32]);
+    let id = hasher.page_id(&[0xa5; PAGE_SIZE]);
+    let shared = Arc::new(Shared { arena: HeapArena::new(u64::MAX), hasher });
+    let codec = [Codec::Whole, Codec::Lz4, Codec::Zstd][usize::from(codec) % 3];
+    let Ok(group) = Group::put(&shared, (&Domain::private(0), 0), (codec, pages), blob) else { return false };
+    let wanted = (0..pages).map(|index| Wanted { addr: PageAddr::default() + u64::from(index), id, index });
+    let job = FillJob { group: Arc::new(group), wanted: wanted.take(super::PAGES_PER_GROUP).collect() };
+    let was_put = |page: &[u8]| page.iter().all(|&byte| byte == 0xa5);
+    let mut wrong = 0;
+    let filled = job.decode(&mut Scratch::new(), &mut |_, bytes| {
+        wrong += usize::from(!was_put(bytes));
+        Ok::<(), std::convert::Infallible>(())
+    });
+    wrong == 0 && (filled.is_ok() || matches!(filled, Err(FillError::Damaged { .. })))
+}

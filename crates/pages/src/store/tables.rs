@@ -1,0 +1,183 @@
+//! What the store knows, under its one lock: slots, groups, and the index that finds slots by content. Nothing
+//! here compresses, hashes or compares pages; that happens outside the lock.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+
+use super::group::{Group, GroupTable};
+use super::slots::{Place, Slot, SlotId, SlotTable};
+use crate::Domain;
+use crate::arena::Arena;
+use crate::page_id::PageId;
+
+/// Slots with the same hash that are compared before a page counts as new. More than one is next to impossible
+/// unless someone made his own pages collide, and then he should not get our time for it.
+const CANDIDATES_MAX: usize = 4;
+
+pub(super) struct Tables<A: Arena> {
+    slots: SlotTable,
+    groups: GroupTable<A>,
+    index: HashTable<SlotId>,
+    strays: u64,
+}
+
+/// A slot that may hold a page's content. It keeps the bytes alive, not the slot.
+pub(super) struct Candidate<A: Arena> {
+    pub(super) slot: SlotId,
+    pub(super) place: Place,
+    pub(super) group: Arc<Group<A>>,
+}
+
+impl<A: Arena> Tables<A> {
+    pub(super) fn new() -> Self {
+        Self { slots: SlotTable::default(), groups: GroupTable::new(), index: HashTable::new(), strays: 0 }
+    }
+
+    /// Slots of the domain whose content has this hash.
+    pub(super) fn candidates(&self, (domain, tag): (&Domain, u64), id: PageId) -> Vec<Candidate<A>> {
+        let found = self.index.iter_hash(index_hash(id, tag)).filter_map(|&slot| {
+            let kept = self.slots.get(slot).filter(|kept| kept.id == id)?;
+            let group = self.groups.get(kept.place.group()).filter(|group| group.domain == *domain)?;
+            Some(Candidate { slot, place: kept.place, group: Arc::clone(group) })
+        });
+        found.take(CANDIDATES_MAX).collect()
+    }
+
+    /// Adds `refs` references to a slot, if it still keeps the page it was found for.
+    pub(super) fn pin(&mut self, candidate: &Candidate<A>, refs: NonZeroU32) -> bool {
+        let group = self.groups.get(candidate.place.group());
+        let is_same_group = group.is_some_and(|group| Arc::ptr_eq(group, &candidate.group));
+        let slot = self.slots.get_mut(candidate.slot).filter(|slot| slot.place == candidate.place);
+        let sum = slot.as_ref().and_then(|slot| slot.refs.checked_add(refs.get()));
+        match (slot, sum) {
+            (Some(slot), Some(sum)) if is_same_group => slot.refs = sum,
+            _ => return false,
+        }
+        true
+    }
+
+    /// Adds new groups with all their pages. Returns the slots of each group; `None`, and nothing is kept, if
+    /// the tables are full.
+    pub(super) fn insert(&mut self, fresh: &[Fresh<A>]) -> Option<Vec<Vec<SlotId>>> {
+        let numbers: Vec<u32> =
+            fresh.iter().map_while(|fresh| self.groups.insert(Arc::clone(&fresh.group))).collect();
+        let slots =
+            if numbers.len() == fresh.len() { self.slots.insert(&slots_of(fresh, &numbers)) } else { None };
+        let Some(slots) = slots else {
+            for (number, fresh) in numbers.into_iter().zip(fresh) {
+                (0..fresh.group.pages).for_each(|_| drop(self.groups.forget_page(number)));
+            }
+            return None;
+        };
+        for &slot in &slots {
+            self.enter(slot);
+        }
+        let mut in_order: Vec<usize> =
+            fresh.iter().flat_map(|fresh| &fresh.pages).map(|page| page.nth).collect();
+        in_order.sort_unstable();
+        let slot_of = |page: &FreshPage| Some(slots[in_order.binary_search(&page.nth).ok()?]);
+        Some(fresh.iter().map(|fresh| fresh.pages.iter().filter_map(slot_of).collect()).collect())
+    }
+
+    /// Enters a slot into the index.
+    fn enter(&mut self, slot: SlotId) {
+        let Self { slots, groups, index, .. } = self;
+        let hash = |&slot: &SlotId| slot_hash(slots, groups, slot);
+        index.insert_unique(hash(&slot), slot, hash);
+    }
+
+    /// Gives back `refs` references to a slot. The group is returned if nothing of it is wanted any more, to be
+    /// dropped outside the lock. References that nobody gave are counted and otherwise ignored.
+    pub(super) fn unpin(&mut self, slot: SlotId, refs: u32) -> Option<Arc<Group<A>>> {
+        let Some(kept) = self.slots.get_mut(slot).filter(|kept| kept.refs.get() >= refs) else {
+            self.strays += u64::from(refs);
+            return None;
+        };
+        if let Some(left) = NonZeroU32::new(kept.refs.get() - refs) {
+            kept.refs = left;
+            return None;
+        }
+        let group = kept.place.group();
+        let hash = slot_hash(&self.slots, &self.groups, slot);
+        if let Ok(entry) = self.index.find_entry(hash, |&entry| entry == slot) {
+            entry.remove();
+        }
+        self.slots.remove(slot);
+        self.groups.forget_page(group)
+    }
+
+    /// Gives memory back after much was released.
+    pub(super) fn shrink(&mut self) {
+        let Self { slots, groups, index, .. } = self;
+        groups.shrink();
+        if index.len() < index.capacity() / 4 {
+            index.shrink_to(index.len() * 2, |&slot| slot_hash(slots, groups, slot));
+        }
+    }
+
+    /// The slot and its group, for reading.
+    pub(super) fn find(&self, slot: SlotId) -> Option<(&Slot, &Arc<Group<A>>)> {
+        let kept = self.slots.get(slot)?;
+        Some((kept, self.groups.get(kept.place.group())?))
+    }
+
+    /// What a slot costs in the arena.
+    pub(super) fn page_bytes(&self, slot: &Slot) -> f64 {
+        self.groups.page_bytes(slot.place.group())
+    }
+
+    pub(super) fn pages(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    pub(super) fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Memory of the tables, as allocated.
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.slots.heap_bytes() + self.groups.heap_bytes() + self.index.allocation_size()
+    }
+}
+
+/// A group that is in the arena, but not yet in the tables.
+pub(super) struct Fresh<A: Arena> {
+    pub(super) group: Arc<Group<A>>,
+    pub(super) pages: Vec<FreshPage>,
+}
+
+/// One page of it.
+pub(super) struct FreshPage {
+    /// Its number among the pages of the call.
+    pub(super) nth: usize,
+    pub(super) id: PageId,
+    pub(super) refs: NonZeroU32,
+}
+
+/// The slots of all pages in the order of their addresses, whatever group each went to.
+fn slots_of<A: Arena>(fresh: &[Fresh<A>], numbers: &[u32]) -> Vec<Slot> {
+    let mut slots = Vec::new();
+    for (fresh, &number) in fresh.iter().zip(numbers) {
+        slots.extend(fresh.pages.iter().enumerate().map(|(index, page)| {
+            (page.nth, Slot { id: page.id, place: Place::new(number, index), refs: page.refs })
+        }));
+    }
+    slots.sort_unstable_by_key(|&(nth, _)| nth);
+    slots.into_iter().map(|(_, slot)| slot).collect()
+}
+
+/// Where the index keeps a page: by content and domain.
+fn index_hash(id: PageId, domain_tag: u64) -> u64 {
+    id.get() ^ domain_tag
+}
+
+fn slot_hash<A: Arena>(slots: &SlotTable, groups: &GroupTable<A>, slot: SlotId) -> u64 {
+    let Some(kept) = slots.get(slot) else { return 0 };
+    groups.get(kept.place.group()).map_or(0, |group| index_hash(kept.id, group.domain_tag))
+}
