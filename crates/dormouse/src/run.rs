@@ -15,10 +15,6 @@ use crate::stop::Stop;
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Shells report the death by signal N as 128 + N.
 const SIGNAL_CODE_BASE: i32 = 128;
-/// As the server has them.
-const FILL_THREADS: usize = 2;
-const LAZY_ABOVE_BYTES: u64 = 150 << 20;
-
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dormouse run -- python3 -m http.server
@@ -61,13 +57,7 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
 
 fn config(data: &Path) -> Result<NodeConfig, Failure> {
     let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
-    Ok(NodeConfig {
-        data_dir: data.to_owned(),
-        guard: Some(guard),
-        fill_threads: FILL_THREADS,
-        sleep_slots: 1,
-        lazy_above_bytes: LAZY_ABOVE_BYTES,
-    })
+    Ok(NodeConfig { guard: Some(guard), ..NodeConfig::new(data.to_owned()) })
 }
 
 fn launch_spec(args: &Args) -> LaunchSpec {

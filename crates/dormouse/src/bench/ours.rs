@@ -12,11 +12,6 @@ use super::keep::{Asleep, Keep, Woken, micros_since};
 use super::line::Line;
 use super::workshop::{Kind, Workshop};
 
-/// More threads than this do not fill a sandbox of these sizes sooner.
-const FILL_THREADS_MAX: usize = 4;
-/// As the server has it.
-const LAZY_ABOVE_BYTES: u64 = 150 << 20;
-
 /// All sandboxes of one worker, in a node of their own.
 pub(crate) struct Ours {
     runtime: Handle,
@@ -106,14 +101,8 @@ impl Drop for Ours {
 
 fn start_node(workshop: &Workshop, kind: Kind) -> Result<Node, BenchError> {
     let guard = std::env::current_exe().map_err(BenchError::system("find this program"))?;
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let config = NodeConfig {
-        data_dir: workshop.dir.path().join(format!("node-{}", kind.name())),
-        guard: Some(guard),
-        fill_threads: cpus.min(FILL_THREADS_MAX),
-        sleep_slots: 1,
-        lazy_above_bytes: LAZY_ABOVE_BYTES,
-    };
+    let data_dir = workshop.dir.path().join(format!("node-{}", kind.name()));
+    let config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data_dir) };
     Node::start(config).map_err(BenchError::ours("start a node"))
 }
 

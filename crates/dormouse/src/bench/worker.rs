@@ -75,10 +75,13 @@ impl Drop for Worker {
     }
 }
 
-/// Waits until a process that dies is dead and collected.
+/// Waits until a process that dies is dead and collected: by us, or by a node, which collects every orphan.
 pub(crate) fn collect(process: &Process) {
     let started = Instant::now();
-    while process.reap().is_none() && started.elapsed() < DEATH_TIMEOUT {
+    while process.reap().is_none()
+        && process::status(process.pid()).is_ok()
+        && started.elapsed() < DEATH_TIMEOUT
+    {
         std::thread::sleep(DEATH_LOOK_INTERVAL);
     }
 }

@@ -145,7 +145,8 @@ mod tests {
     use std::os::unix::net::UnixListener;
     use std::sync::{Arc, Mutex};
 
-    static FUNCTION: Function = Function { name: "hello", source: "", event: "{}", module: None };
+    static FUNCTION: Function =
+        Function { name: "hello", source: "", settings: "", event: "{}", module: None };
     const SANDBOXES: usize = 3;
 
     /// What a double of a server remembers: which sandboxes sleep, and how many calls came.

@@ -38,6 +38,7 @@ impl Server {
             let place = data.path().join("functions").join(function.name);
             std::fs::create_dir_all(&place)
                 .and_then(|()| std::fs::write(place.join("lambda_function.py"), function.source))
+                .and_then(|()| std::fs::write(place.join("function.toml"), function.settings))
                 .map_err(|error| Failure::io(format!("write function {}", function.name), &error))?;
         }
         let server = Server { address: SocketAddr::from(([127, 0, 0, 1], 0)), data };
