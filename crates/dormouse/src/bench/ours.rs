@@ -57,6 +57,12 @@ impl Ours {
         let record = self.node.record();
         let pages = sum.store_identical_bytes + sum.store_packed_bytes + sum.store_whole_bytes;
         let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before);
+        tracing::debug!(
+            ?sum,
+            own_growth,
+            store_bytes = record.store_bytes,
+            table_bytes = record.store_table_bytes
+        );
         let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
         in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
     }
