@@ -1,2 +1,31 @@
-//! Stub.
-fn main() {}
+//! dormouse keeps serverless functions warm without keeping their memory. This is the command line; what it says
+//! and means is in `cli.rs`, what it does in a file for each subcommand.
+
+mod bench;
+mod check;
+mod cli;
+mod client;
+mod data_dir;
+mod demo;
+mod doctor;
+mod failure;
+mod guard;
+mod http;
+mod output;
+mod ps;
+mod python;
+mod run;
+mod serve;
+mod sleep;
+mod stats;
+mod stop;
+mod wake;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    }
+}

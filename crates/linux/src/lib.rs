@@ -10,6 +10,7 @@ compile_error!(
     "dormouse drives ptrace and userfaultfd of Linux on x86-64; other machines are not supported yet"
 );
 
+pub mod advise;
 pub mod arena;
 pub mod carry;
 pub mod cgroup;

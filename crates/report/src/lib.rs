@@ -1,1 +1,11 @@
-//! Stub.
+//! Measurements in, tables and charts out. Nothing here reads a clock, a file or a terminal: what is to be shown
+//! comes in as records, what is shown goes out as text.
+
+pub mod bench;
+pub mod chart;
+pub mod demo;
+pub mod node;
+pub mod ps;
+pub mod quantity;
+pub mod stats;
+pub mod table;

@@ -1,0 +1,132 @@
+//! dormouse itself, through the node that the server uses. Sharing needs several sandboxes: all of them sleep, and
+//! in each round the next one is woken and put to sleep again.
+
+use std::time::Instant;
+
+use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
+use protocol::{Account, State};
+use tokio::runtime::Handle;
+
+use super::error::BenchError;
+use super::keep::{Asleep, Keep, Woken, micros_since};
+use super::line::Line;
+use super::workshop::{Kind, Workshop};
+
+/// All sandboxes of one worker, in a node of their own.
+pub(crate) struct Ours {
+    runtime: Handle,
+    node: Node,
+    sandboxes: Vec<(Sandbox, Line)>,
+    /// The one that is woken next.
+    turn: usize,
+    /// What this process had for itself before there were sandboxes.
+    own_bytes_before: u64,
+}
+
+impl Ours {
+    /// Starts the sandboxes. Each has slept and served once when this returns, so its working set is known.
+    pub(crate) fn start(
+        workshop: &Workshop,
+        kind: Kind,
+        sandboxes: usize,
+        runtime: &Handle,
+    ) -> Result<Ours, BenchError> {
+        let node = start_node(workshop, kind)?;
+        let own_bytes_before = node.record().own_resident_bytes;
+        let mut ours =
+            Ours { runtime: runtime.clone(), node, sandboxes: Vec::new(), turn: 0, own_bytes_before };
+        for number in 0..sandboxes {
+            let (spec, line) = launch_spec(workshop, kind, number);
+            let sandbox = ours.node.launch(spec).map_err(BenchError::ours("launch a sandbox"))?;
+            ours.sandboxes.push((sandbox, line));
+        }
+        for (sandbox, line) in &ours.sandboxes {
+            line.ask_when_ready(0)?.answer()?;
+            sandbox.mark_ready().map_err(BenchError::ours("mark a sandbox ready"))?;
+        }
+        ours.sleep()?;
+        for number in 0..sandboxes as u64 {
+            ours.wake(number)?;
+        }
+        Ok(ours)
+    }
+
+    /// The sum of all costs while all sleep. The accounts hold each sandbox's part; what the store and this process
+    /// hold beyond the sum of parts (fragments, buffers, tables) is the node's, and counted too.
+    fn kept_bytes(&self, sum: &Account) -> u64 {
+        let record = self.node.record();
+        let pages = sum.store_identical_bytes + sum.store_packed_bytes + sum.store_whole_bytes;
+        let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before);
+        tracing::debug!(
+            ?sum,
+            own_growth,
+            store_bytes = record.store_bytes,
+            table_bytes = record.store_table_bytes
+        );
+        let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
+        in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
+    }
+}
+
+impl Keep for Ours {
+    fn sleep(&mut self) -> Result<Asleep, BenchError> {
+        let mut sleep_us = None;
+        for (sandbox, _) in self.sandboxes.iter().filter(|(sandbox, _)| sandbox.state() == State::Warm) {
+            let started = Instant::now();
+            self.runtime.block_on(sandbox.sleep()).map_err(BenchError::ours("put a sandbox to sleep"))?;
+            sleep_us = Some(micros_since(started));
+        }
+        let mut sum = Account::default();
+        self.sandboxes.iter().for_each(|(sandbox, _)| sum.add(&sandbox.record().account));
+        let count = self.sandboxes.len().max(1) as u64;
+        Ok(Asleep { warm_bytes: sum.warm_bytes / count, kept_bytes: self.kept_bytes(&sum) / count, sleep_us })
+    }
+
+    fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {
+        let place = self.turn % self.sandboxes.len().max(1);
+        self.turn += 1;
+        let Some((sandbox, line)) = self.sandboxes.get(place) else {
+            return Err(BenchError::Ours { doing: "wake a sandbox", said: "there is none".to_owned() });
+        };
+        let asked = line.ask(number)?;
+        let started = Instant::now();
+        self.runtime.block_on(sandbox.wake()).map_err(BenchError::ours("wake a sandbox"))?;
+        sandbox.begin_invocation().map_err(BenchError::ours("begin an invocation"))?;
+        let answer = asked.answer()?;
+        let wake_us = micros_since(started);
+        sandbox.end_invocation().map_err(BenchError::ours("end an invocation"))?;
+        Ok(Woken { wake_us, answer })
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.node.shutdown();
+    }
+}
+
+fn start_node(workshop: &Workshop, kind: Kind) -> Result<Node, BenchError> {
+    let guard = std::env::current_exe().map_err(BenchError::system("find this program"))?;
+    let data_dir = workshop.dir.path().join(format!("node-{}", kind.name()));
+    let config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data_dir) };
+    Node::start(config).map_err(BenchError::ours("start a node"))
+}
+
+fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, Line) {
+    let socket = workshop.socket("ours", number);
+    let _ = std::fs::remove_file(&socket); // Of the worker before it.
+    let environment = workshop.environment().into_iter();
+    let spec = LaunchSpec {
+        name: kind.name().to_owned(),
+        program: workshop.python.program.clone().into(),
+        args: workshop.arguments(kind, &socket, true),
+        env: environment.map(|(name, value)| (name.into(), value.into())).collect(),
+        cwd: Some("/".into()),
+        limits: Limits::default(),
+        layout: workshop.layout_secret.map_or(Layout::Random, |secret| Layout::Pinned { secret }),
+        sharing: Sharing::Domain(kind.name().to_owned()),
+        stdout: Output::Discard,
+        stderr: Output::Discard,
+    };
+    (spec, Line::to(kind, socket, workshop.stop.clone()))
+}

@@ -1,0 +1,152 @@
+//! Where workers are made: the script, its interpreter, the sockets, and what is the same for all workers of a bench.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use linux::cgroup::Hierarchy;
+use linux::process::{self, Process};
+use linux::spawn::{Limits, Spawn};
+
+use super::error::BenchError;
+use super::worker::Worker;
+use crate::python::Interpreter;
+use crate::stop::Stop;
+
+const SCRIPT: &str = include_str!("worker.py");
+/// Enough for interpreters that specialise code as it runs.
+const WARM_UP_CALLS: u32 = 25;
+
+/// What a worker computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Kind {
+    /// The standard library alone.
+    Hello,
+    /// A product of matrices.
+    Numpy,
+    /// Grouping a table.
+    Pandas,
+    /// Classifying text.
+    Sklearn,
+}
+
+impl Kind {
+    /// What tables call it; also the module that it needs.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Kind::Hello => "hello",
+            Kind::Numpy => "numpy",
+            Kind::Pandas => "pandas",
+            Kind::Sklearn => "sklearn",
+        }
+    }
+}
+
+/// What all workers of one bench have in common.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    /// What runs the workers.
+    pub(crate) python: Interpreter,
+    /// For the script and the sockets; gone when the bench ends.
+    pub(crate) dir: tempfile::TempDir,
+    /// Where the workers of the rivals get their cgroups.
+    pub(crate) hierarchy: Hierarchy,
+    /// `Some`: addresses and hashes are the same for all workers of a kind.
+    pub(crate) layout_secret: Option<u64>,
+    /// Ctrl-C.
+    pub(crate) stop: Stop,
+}
+
+impl Workshop {
+    /// Sets up what workers need, and finds the interpreter.
+    pub(crate) fn open(layout_secret: Option<u64>, stop: Stop) -> Result<Workshop, BenchError> {
+        let python = Interpreter::find()?;
+        let dir = tempfile::Builder::new().prefix("dormouse-bench-").tempdir();
+        let dir = dir.map_err(BenchError::system("make a directory for the bench"))?;
+        fs::write(dir.path().join("worker.py"), SCRIPT)
+            .map_err(BenchError::system("write the worker's script"))?;
+        // Restored and orphaned workers become our children, and can be collected.
+        process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
+        let hierarchy = Hierarchy::create(&format!("dormouse-bench-{}", std::process::id()));
+        Ok(Workshop { python, dir, hierarchy, layout_secret, stop })
+    }
+
+    /// Why this worker cannot run here, if it cannot.
+    pub(crate) fn what_lacks(&self, kind: Kind) -> Option<String> {
+        if kind == Kind::Hello { None } else { self.python.what_lacks(kind.name()) }
+    }
+
+    /// Where worker number `number` of this kind listens. Of one length for all, as addresses depend on it.
+    pub(crate) fn socket(&self, way: &str, number: usize) -> PathBuf {
+        self.dir.path().join(format!("{way}-{number:04}"))
+    }
+
+    /// Arguments after the interpreter.
+    pub(crate) fn arguments(&self, kind: Kind, socket: &Path, is_warmed_up: bool) -> Vec<OsString> {
+        let calls = if is_warmed_up { WARM_UP_CALLS } else { 0 };
+        let script = self.dir.path().join("worker.py");
+        vec![script.into(), kind.name().into(), socket.into(), calls.to_string().into()]
+    }
+
+    /// The whole environment of a worker.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, &'static str)> {
+        vec![
+            ("PATH", "/usr/local/bin:/usr/bin:/bin"),
+            ("LANG", "C.UTF-8"),
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("PYTHONHASHSEED", if self.layout_secret.is_some() { "20150331" } else { "random" }),
+            // Threads of a library would compete with what is measured.
+            ("OMP_NUM_THREADS", "1"),
+            ("OPENBLAS_NUM_THREADS", "1"),
+        ]
+    }
+
+    /// The command that starts a worker.
+    pub(crate) fn command(&self, kind: Kind, socket: &Path, is_warmed_up: bool) -> Command {
+        let mut command = Command::new(&self.python.program);
+        command.args(self.arguments(kind, socket, is_warmed_up)).current_dir("/");
+        command.env_clear().envs(self.environment());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+    }
+
+    /// Starts a worker for a rival, in a cgroup of its own. It may not listen yet.
+    pub(crate) fn start(&self, kind: Kind, way: &str, is_warmed_up: bool) -> Result<Worker, BenchError> {
+        let mut worker = self.place(kind, way)?;
+        let entrances = worker.cgroup.entrances().map_err(BenchError::system("open a cgroup"))?;
+        let command = self.command(kind, &worker.socket, is_warmed_up);
+        let spawn =
+            Spawn { command, entrances, limits: Limits::default(), layout_secret: self.layout_secret };
+        let process = linux::spawn::spawn(spawn).map_err(BenchError::system("start a worker"))?;
+        worker.process = Some(process);
+        Ok(worker)
+    }
+
+    /// The same in no cgroup and not bound to die with us: CRIU restores that bond, and breaks it when it ends.
+    pub(crate) fn start_without_bond(&self, kind: Kind, way: &str) -> Result<Worker, BenchError> {
+        let mut worker = self.place(kind, way)?;
+        let child = self.command(kind, &worker.socket, true).process_group(0).spawn();
+        let child = child.map_err(BenchError::system("start a worker"))?;
+        let process = Process::open(child.id() as i32).map_err(BenchError::system("find a worker"))?;
+        worker.process = Some(process);
+        Ok(worker)
+    }
+
+    /// All of a worker but the process.
+    fn place(&self, kind: Kind, way: &str) -> Result<Worker, BenchError> {
+        let socket = self.socket(way, 0);
+        let _ = fs::remove_file(&socket); // Of the worker before it.
+        let cgroup = self.hierarchy.add(way).map_err(BenchError::system("make a cgroup"))?;
+        Ok(Worker { kind, socket, cgroup, process: None, stop: self.stop.clone() })
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        if let Err(error) = self.hierarchy.remove() {
+            tracing::warn!(%error, "cgroups of the bench remain");
+        }
+    }
+}

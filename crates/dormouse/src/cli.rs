@@ -1,0 +1,176 @@
+//! The command line: what there is, and which file does it.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use protocol::{SandboxId, SandboxRecord};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+use crate::{bench, check, client, data_dir, demo, doctor, guard, ps, run, serve, sleep, stats, wake};
+
+/// Keeps serverless functions warm without keeping their memory
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 110)]
+#[command(after_help = "Examples:
+  dormouse demo                  see it work, on functions that come with it
+  dormouse serve                 serve functions, compatible with AWS Lambda
+  dormouse ps                    what runs, what sleeps, and what it costs
+  dormouse bench sleep --quick   compare with freezing, zram, CRIU and cold starts
+
+Exit codes: 0 done, 1 failed, 2 misused.")]
+struct Cli {
+    /// Directory of the server [default: $XDG_RUNTIME_DIR/dormouse, /run/dormouse for root]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    data: Option<PathBuf>,
+
+    /// What to log to standard error, such as `debug` or `node=trace` [default: $RUST_LOG, or warn]
+    #[arg(long, global = true, value_name = "FILTER", help_heading = "Everywhere")]
+    log: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show it: start functions, put them to sleep, wake them, check every byte, leave nothing behind
+    Demo(demo::Args),
+    /// Serve functions over HTTP, compatible with AWS Lambda
+    Serve(serve::Args),
+    /// Run any program as a sandbox
+    Run(run::Args),
+    /// List sandboxes and what they cost
+    Ps(ps::Args),
+    /// Put sandboxes to sleep now
+    Sleep(sleep::Args),
+    /// Wake sandboxes now
+    Wake(wake::Args),
+    /// Put sandboxes to sleep, wake them, and compare every byte
+    Check(check::Args),
+    /// Show the totals of the node
+    Stats(stats::Args),
+    /// Say what this machine can do
+    Doctor(doctor::Args),
+    /// Measure against the rivals
+    Bench(bench::Args),
+    /// Started by a node, never by people
+    #[command(hide = true)]
+    Guard(guard::Args),
+}
+
+/// Which sandboxes a command is about.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Which {
+    /// Sandboxes, as `dormouse ps` numbers them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<SandboxId>,
+    /// Every sandbox to which it applies
+    #[arg(long)]
+    all: bool,
+    /// Print a JSON record for each
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+impl Which {
+    /// Does it to each. One that fails does not keep the others from it; the first failure is the command's.
+    pub(crate) fn each(
+        &self,
+        data: &Path,
+        applies: impl Fn(&SandboxRecord) -> bool,
+        mut action: impl FnMut(SandboxId) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let ids = match self.all {
+            true => client::sandboxes(data)?
+                .iter()
+                .filter(|record| applies(record))
+                .map(|record| record.id)
+                .collect(),
+            false => self.ids.clone(),
+        };
+        let mut result = Ok(());
+        for id in ids {
+            match (action(id), &result) {
+                (Ok(()), _) => {}
+                (Err(Failure::ReaderGone), _) => return Err(Failure::ReaderGone),
+                (Err(failure), Ok(())) => result = Err(failure),
+                (Err(failure), Err(_)) => {
+                    failure.report();
+                }
+            }
+        }
+        result
+    }
+}
+
+/// Reads the command line and does what it says.
+pub(crate) fn run() -> Result<ExitCode, Failure> {
+    let cli = Cli::parse(); // Misuse, `--help` and `--version` end here.
+    log(cli.log.as_deref())?;
+    let data = cli.data.unwrap_or_else(data_dir::default);
+    match &cli.command {
+        Command::Demo(args) => demo::run(args),
+        Command::Serve(args) => serve::run(args, &data),
+        Command::Run(args) => return run::run(args, &data),
+        Command::Ps(args) => ps::run(args, &data),
+        Command::Sleep(args) => sleep::run(args, &data),
+        Command::Wake(args) => wake::run(args, &data),
+        Command::Check(args) => check::run(args, &data),
+        Command::Stats(args) => stats::run(args, &data),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Bench(args) => bench::run(args),
+        Command::Guard(args) => guard::run(args),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn log(filter: Option<&str>) -> Result<(), Failure> {
+    let filter = match filter {
+        Some(text) => EnvFilter::try_new(text)
+            .map_err(|error| Failure::of(&error).hint("write --log like `debug` or `warn,node=trace`"))?,
+        None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
+    };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, accepted: bool) {
+        let parsed = Cli::try_parse_from(line.split(' '));
+        assert_eq!(parsed.is_ok(), accepted, "{line}: {parsed:?}");
+    }
+
+    #[test]
+    fn the_definition_holds_together() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn which_sandboxes_must_be_said_once() {
+        check("dormouse sleep 1 2", true);
+        check("dormouse sleep --all --data /tmp/x", true);
+        check("dormouse sleep", false);
+        check("dormouse sleep 1 --all", false);
+        check("dormouse sleep one", false);
+    }
+
+    #[test]
+    fn a_bench_has_its_knobs() {
+        check("dormouse bench sleep --quick --workers hello,numpy --layout random", true);
+        check("dormouse bench sleep --workers fortran", false);
+        check("dormouse bench sleep --rounds 0", false);
+    }
+
+    #[test]
+    fn a_program_keeps_its_own_options() {
+        check("dormouse run --name web -- python3 -m http.server", true);
+        check("dormouse run", false);
+    }
+}

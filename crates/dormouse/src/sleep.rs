@@ -1,0 +1,46 @@
+//! `dormouse sleep`: sandboxes go to sleep now.
+
+use std::path::Path;
+
+use protocol::{SandboxId, SandboxRecord, SleepRecord, State};
+use report::quantity::micros;
+
+use crate::cli::Which;
+use crate::failure::Failure;
+use crate::{client, output};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dormouse sleep 3
+  dormouse sleep --all
+
+A sandbox that cannot sleep, because it holds something that would not survive, stays warm and unharmed.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    which: Which,
+}
+
+pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
+    let is_warm = |sandbox: &SandboxRecord| sandbox.state == State::Warm;
+    args.which.each(data, is_warm, |id| {
+        let record = client::sleep(data, id)?;
+        match args.which.json {
+            true => output::print_json(&record),
+            false => output::print(&line(id, &record)),
+        }
+    })
+}
+
+fn line(id: SandboxId, record: &SleepRecord) -> String {
+    let pages = [record.zero_pages, record.same_pages, record.packed_pages, record.whole_pages];
+    format!(
+        "sandbox {id} sleeps: {} pages left in {} ({} zero, {} in store already, {} packed, {} whole, {} stayed)\n",
+        pages.iter().sum::<u64>(),
+        micros(record.total_us),
+        record.zero_pages,
+        record.same_pages,
+        record.packed_pages,
+        record.whole_pages,
+        record.left_pages
+    )
+}

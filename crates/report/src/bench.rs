@@ -1,0 +1,365 @@
+//! The result of `dormouse bench sleep`: the shape that `--json` writes, and the table.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::quantity::{bytes, micros, percent, ratio};
+use crate::stats::{self, Summary};
+use crate::table::{Column, Table};
+
+/// One run of the experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SleepBench {
+    /// Where it ran.
+    pub environment: Environment,
+    /// What it was told to do.
+    pub setting: Setting,
+    /// What came out, by worker.
+    pub workers: Vec<WorkerResult>,
+    /// What a reader must know to judge the figures.
+    pub notes: Vec<String>,
+}
+
+/// The machine and the programs, as far as they bear on the figures.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Kernel release.
+    pub kernel: String,
+    /// Processor, as the kernel names it.
+    pub cpu: String,
+    /// Processors online.
+    pub cpus: u64,
+    /// Memory of the machine.
+    pub memory_bytes: u64,
+    /// Version of this program.
+    pub dormouse: String,
+    /// Version of the interpreter that runs the workers.
+    pub python: String,
+    /// Version of CRIU, where there is one.
+    pub criu: Option<String>,
+    /// How processes are stopped in the bench.
+    pub stop_by: String,
+}
+
+/// The knobs of the experiment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// Measured sleeps and wakes, each way.
+    pub rounds: u64,
+    /// Sandboxes of each worker that dormouse keeps; the other ways share nothing and have one.
+    pub sandboxes: u64,
+    /// `pinned` or `random`.
+    pub layout: String,
+}
+
+/// Everything about one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WorkerResult {
+    /// Its name.
+    pub worker: String,
+    /// Each way, in the order of the table.
+    pub ways: Vec<WayResult>,
+}
+
+/// One way to keep one worker.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WayResult {
+    /// The way.
+    pub way: Way,
+    /// What came out.
+    pub outcome: Outcome,
+}
+
+/// A way to keep an idle function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    /// Stopped, all memory resident: the measure for the others.
+    Frozen,
+    /// Asleep.
+    Dormouse,
+    /// Stopped, memory swapped out to compressed memory.
+    Zram,
+    /// Dumped to an image and killed.
+    Criu,
+    /// Killed.
+    Cold,
+}
+
+impl Way {
+    /// Every way, in the order of the table.
+    pub const ALL: [Way; 5] = [Way::Frozen, Way::Dormouse, Way::Zram, Way::Criu, Way::Cold];
+
+    /// What the table calls it.
+    pub fn label(self) -> &'static str {
+        match self {
+            Way::Frozen => "frozen, memory resident",
+            Way::Dormouse => "dormouse",
+            Way::Zram => "frozen, swapped to zram",
+            Way::Criu => "CRIU image",
+            Way::Cold => "killed, cold start",
+        }
+    }
+}
+
+/// Whether there are figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// There are.
+    Measured(Measured),
+    /// There are none.
+    Absent {
+        /// Why, in words for the table.
+        why: String,
+    },
+}
+
+/// The figures of one way and one worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Private memory of one warm sandbox.
+    pub warm_bytes: u64,
+    /// What one sandbox costs while it is kept this way, everything counted.
+    pub kept_bytes: u64,
+    /// From the command until it sleeps; absent where there is nothing to wait for.
+    pub sleep_us: Option<Summary>,
+    /// From the command to wake it until the answer to a request is in hand.
+    pub wake_us: Summary,
+    /// Answers that were what they should be.
+    pub answers_right: u64,
+    /// Answers that were not.
+    pub answers_wrong: u64,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Way::Frozen => "frozen",
+            Way::Dormouse => "dormouse",
+            Way::Zram => "zram",
+            Way::Criu => "criu",
+            Way::Cold => "cold",
+        })
+    }
+}
+
+/// No way has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the ways are frozen, dormouse, zram, criu and cold")]
+pub struct UnknownWay;
+
+impl FromStr for Way {
+    type Err = UnknownWay;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWay> {
+        Way::ALL.into_iter().find(|way| way.to_string() == text).ok_or(UnknownWay)
+    }
+}
+
+impl WorkerResult {
+    /// The figures of one way.
+    pub fn measured(&self, way: Way) -> Option<&Measured> {
+        self.ways.iter().find(|result| result.way == way).and_then(|result| match &result.outcome {
+            Outcome::Measured(measured) => Some(measured),
+            Outcome::Absent { .. } => None,
+        })
+    }
+
+    /// Median wake of `way` over that of the frozen warm process.
+    pub fn ratio_to_frozen(&self, way: Way) -> Option<f64> {
+        stats::ratio(self.measured(way)?.wake_us.p50, self.measured(Way::Frozen)?.wake_us.p50)
+    }
+}
+
+impl SleepBench {
+    /// Answers that were not what they should be, over all ways and workers.
+    pub fn answers_wrong(&self) -> u64 {
+        let measured = |worker: &WorkerResult| {
+            Way::ALL.iter().filter_map(|&way| worker.measured(way)).map(|m| m.answers_wrong).sum::<u64>()
+        };
+        self.workers.iter().map(measured).sum()
+    }
+
+    /// The result for people.
+    pub fn table(&self, width: usize) -> String {
+        let mut table = Table::new([
+            Column::left("worker"),
+            Column::left("way").shrinking(),
+            Column::right("warm").optional(1),
+            Column::right("kept"),
+            Column::right("of warm"),
+            Column::right("to sleep").optional(2),
+            Column::right("answer p50"),
+            Column::right("p99").optional(3),
+            Column::right("to frozen"),
+            Column::right("answers").optional(0),
+        ]);
+        for worker in &self.workers {
+            for (place, way) in worker.ways.iter().enumerate() {
+                let name = if place == 0 { worker.worker.clone() } else { String::new() };
+                table.row(row(name, worker, way));
+            }
+        }
+        self.absences().chain(self.notes.iter().cloned()).for_each(|note| table.note(&note));
+        format!("{}\n\n{}", self.headline(), table.render(width))
+    }
+
+    fn headline(&self) -> String {
+        let (environment, setting) = (&self.environment, &self.setting);
+        format!(
+            "Linux {}, {} CPUs ({}), {}; Python {}; stopped by {}\n\
+             {} rounds, all ways in turn in each; {} sandboxes of each worker, {} layout",
+            environment.kernel,
+            environment.cpus,
+            environment.cpu,
+            bytes(environment.memory_bytes),
+            environment.python,
+            environment.stop_by,
+            setting.rounds,
+            setting.sandboxes,
+            setting.layout,
+        )
+    }
+
+    /// A line for each way that has no figures; once for all workers where the reason is the same.
+    fn absences(&self) -> impl Iterator<Item = String> {
+        let mut lines: Vec<(String, Vec<&str>)> = Vec::new();
+        for worker in &self.workers {
+            for WayResult { way, outcome } in &worker.ways {
+                let Outcome::Absent { why } = outcome else { continue };
+                let line = format!("{}: {why}", way.label());
+                match lines.iter_mut().find(|(known, _)| *known == line) {
+                    Some((_, workers)) => workers.push(&worker.worker),
+                    None => lines.push((line, vec![&worker.worker])),
+                }
+            }
+        }
+        let all = self.workers.len();
+        lines
+            .into_iter()
+            .map(move |(line, workers)| match workers.len() == all {
+                true => line,
+                false => format!("{line} ({})", workers.join(", ")),
+            })
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+fn row(name: String, worker: &WorkerResult, result: &WayResult) -> Vec<String> {
+    let mut cells = vec![name, result.way.label().to_owned()];
+    let Outcome::Measured(measured) = &result.outcome else {
+        cells.extend((0..8).map(|_| "-".to_owned()));
+        return cells;
+    };
+    let dash = || "-".to_owned();
+    cells.extend([
+        bytes(measured.warm_bytes),
+        bytes(measured.kept_bytes),
+        stats::ratio(measured.kept_bytes, measured.warm_bytes).map_or_else(dash, percent),
+        measured.sleep_us.map_or_else(dash, |sleep| micros(sleep.p50)),
+        micros(measured.wake_us.p50),
+        micros(measured.wake_us.p99),
+        worker.ratio_to_frozen(result.way).map_or_else(dash, ratio),
+        match measured.answers_wrong {
+            0 => format!("{} ok", measured.answers_right),
+            wrong => format!("{wrong} WRONG"),
+        },
+    ]);
+    cells
+}
+
+/// Figures for the tests of the table and of the chart.
+#[cfg(test)]
+pub(crate) mod specimen {
+    use super::*;
+
+    fn measured(warm: u64, kept: u64, sleep: Option<u64>, wake: u64) -> Outcome {
+        let summary = |us: u64| Summary { count: 11, min: us, p50: us, p99: us * 2, max: us * 2 };
+        Outcome::Measured(Measured {
+            warm_bytes: warm << 10,
+            kept_bytes: kept << 10,
+            sleep_us: sleep.map(summary),
+            wake_us: summary(wake),
+            answers_right: 11,
+            answers_wrong: 0,
+        })
+    }
+
+    fn worker(name: &str, warm_kib: u64, frozen_us: u64, cold_us: u64) -> WorkerResult {
+        let outcomes = [
+            measured(warm_kib, warm_kib + 300, Some(90), frozen_us),
+            measured(warm_kib, 500 + warm_kib / 100, Some(warm_kib), frozen_us * 2 + warm_kib / 8),
+            measured(warm_kib, warm_kib * 45 / 100, Some(warm_kib * 2), frozen_us + warm_kib * 3 / 4),
+            Outcome::Absent { why: "not installed".to_owned() },
+            measured(warm_kib, 0, None, cold_us),
+        ];
+        let ways = Way::ALL.into_iter().zip(outcomes).map(|(way, outcome)| WayResult { way, outcome });
+        WorkerResult { worker: name.to_owned(), ways: ways.collect() }
+    }
+
+    pub(crate) fn bench() -> SleepBench {
+        let environment = Environment {
+            kernel: "6.18.0".to_owned(),
+            cpu: "a processor".to_owned(),
+            cpus: 2,
+            memory_bytes: 24 << 30,
+            dormouse: "0.1.0".to_owned(),
+            python: "3.11.7".to_owned(),
+            criu: None,
+            stop_by: "cgroup freezer".to_owned(),
+        };
+        SleepBench {
+            environment,
+            setting: Setting { rounds: 11, sandboxes: 8, layout: "pinned".to_owned() },
+            workers: vec![
+                worker("hello", 20_000, 1_100, 95_000),
+                worker("numpy", 21_000, 2_400, 210_000),
+                worker("pandas", 55_700, 3_400, 480_000),
+                worker("sklearn", 105_000, 1_400, 1_800_000),
+            ],
+            notes: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(width: usize, expected: &str) {
+        let mut bench = specimen::bench();
+        bench.workers.truncate(1);
+        assert_eq!(bench.table(width), expected);
+    }
+
+    #[test]
+    fn the_table_says_what_each_way_costs() {
+        check(
+            120,
+            "\
+Linux 6.18.0, 2 CPUs (a processor), 24.0 GiB; Python 3.11.7; stopped by cgroup freezer
+11 rounds, all ways in turn in each; 8 sandboxes of each worker, pinned layout
+
+worker  way                          warm      kept  of warm  to sleep  answer p50      p99  to frozen  answers
+hello   frozen, memory resident  19.5 MiB  19.8 MiB    101 %     90 us     1.10 ms  2.20 ms       1.0x    11 ok
+\x20       dormouse                 19.5 MiB   700 KiB    3.5 %   20.0 ms     4.70 ms  9.40 ms       4.3x    11 ok
+\x20       frozen, swapped to zram  19.5 MiB  8.79 MiB     45 %   40.0 ms     16.1 ms  32.2 ms        15x    11 ok
+\x20       CRIU image                      -         -        -         -           -        -          -        -
+\x20       killed, cold start       19.5 MiB       0 B      0 %         -     95.0 ms   190 ms        86x    11 ok
+CRIU image: not installed
+",
+        );
+    }
+
+    #[test]
+    fn json_comes_back_as_it_went() {
+        let bench = specimen::bench();
+        let text = serde_json::to_string(&bench).unwrap();
+        assert_eq!(serde_json::from_str::<SleepBench>(&text).unwrap(), bench);
+    }
+}
