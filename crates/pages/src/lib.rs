@@ -26,7 +26,6 @@ pub use encoding::{Encoding, Heat};
 pub use extent::{EXTENT_ALIGN, Extents};
 pub use manifest::{Content, Manifest, ManifestBuilder, PushedTwice};
 pub use manifest_bytes::ManifestError;
-pub use page_id::PageId;
 pub use store::{
     Fill, FillError, FillJob, FillPlan, JobIndex, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId, Store,
     StoreError, StoreShare, StoreStats,

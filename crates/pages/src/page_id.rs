@@ -16,11 +16,11 @@ const SECRET_LEN: usize = 192;
 /// memory that could be damaged, where it misses once in 2^64 damages. Both need nothing of cryptography: who
 /// cannot read the key cannot search for collisions, and who finds one has wasted his own memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PageId(u64);
+pub(crate) struct PageId(u64);
 
 impl PageId {
     /// The hash as a number.
-    pub fn get(self) -> u64 {
+    pub(crate) fn get(self) -> u64 {
         self.0
     }
 }

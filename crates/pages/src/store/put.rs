@@ -81,7 +81,11 @@ impl<A: Arena> Store<A> {
         let kept = self.keep_new(domain, pages, &mut found, Codec::for_heat(heat), &mut encoder);
         self.give_encoder(encoder);
         let encodings: Vec<Encoding> = (0..found.len()).filter_map(|nth| encoding(&found, nth)).collect();
-        if let Err(error) = kept {
+        // A page without an encoding would shift all behind it to wrong addresses: rather no sleep than that.
+        let is_complete = encodings.len() == pages.len();
+        if let Err(error) =
+            kept.and(is_complete.then_some(()).ok_or(StoreError::Unfaithful { pages: pages.len() }))
+        {
             self.give_back(&encodings);
             return Err(error);
         }

@@ -115,10 +115,19 @@ fn pages_that_another_puts_meanwhile_are_kept_once() {
 fn pages_that_are_released_while_they_are_compared_are_put_anew() {
     let (store, domain) = (hooked_store(), Domain::named("a"));
     let (other, first) = (Arc::clone(&store), sandbox(&store, &domain, Heat::Cold, &PAGES));
-    *store.arena().on_get.lock().unwrap() = Some(Box::new(move || other.release(first.manifest)));
+    let (sender, receiver) = mpsc::channel();
+    let slots_get_other_pages = move || {
+        other.release(first.manifest);
+        let pages = [Specimen::Text(7), Specimen::Random(8), Specimen::Text(9)];
+        sender.send(sandbox(&other, &Domain::named("a"), Heat::Cold, &pages)).unwrap();
+    };
+    *store.arena().on_get.lock().unwrap() = Some(Box::new(slots_get_other_pages));
     let second = sandbox(&store, &domain, Heat::Hot, &PAGES);
     second.assert_reads_back(&store, &[]);
-    assert_eq!((store.stats().pages, store.stats().strays), (3, 0));
+    let third = receiver.recv().unwrap();
+    third.assert_reads_back(&store, &[]);
+    assert_eq!((store.stats().pages, store.stats().strays), (6, 0));
     store.release(second.manifest);
+    store.release(third.manifest);
     assert_eq!(store.stats(), StoreStats::default());
 }
