@@ -1,6 +1,8 @@
 //! Whatever happens in whatever order, the brain keeps its promises. The world here is hostile: results come
 //! late, twice or for the wrong sandbox, and sandboxes die at any moment.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it stands.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -129,7 +131,7 @@ impl World {
 
     /// What is under way ends well: a start, or whatever the picked sandbox was doing.
     fn settle(&mut self, index: usize) {
-        if index % 3 == 0 && !self.starts.is_empty() {
+        if index.is_multiple_of(3) && !self.starts.is_empty() {
             let (start, function) = self.starts.remove(index / 3 % self.starts.len());
             self.last_id += 1;
             let sandbox = SandboxId(self.last_id);
@@ -144,7 +146,7 @@ impl World {
                 assert!(self.open.remove(&invocation), "{invocation} was served and is not open");
                 (Real::Answered, Event::Answered { sandbox })
             }
-            Real::FallingAsleep if index % 4 == 0 => (Real::Idle, Event::LeftWarm { sandbox }),
+            Real::FallingAsleep if index.is_multiple_of(4) => (Real::Idle, Event::LeftWarm { sandbox }),
             Real::FallingAsleep => (Real::Asleep, Event::Slept { sandbox }),
             Real::Waking => (Real::Idle, Event::Woke { sandbox, restored: true }),
             Real::Checking => (Real::Idle, Event::Checked { sandbox }),
@@ -201,7 +203,7 @@ impl World {
     /// Results for sandboxes that nobody knows, and a wake that nobody asked for.
     fn noise(&mut self, unknown: SandboxId, what: u8) {
         let idle = self.sandboxes.iter().find(|(_, (_, real))| *real == Real::Idle).map(|(id, _)| *id);
-        let sandbox = idle.filter(|_| what % 2 == 0).unwrap_or(unknown);
+        let sandbox = idle.filter(|_| what.is_multiple_of(2)).unwrap_or(unknown);
         self.tell(match what / 2 % 7 {
             0 => Event::Ready { sandbox },
             1 => Event::Slept { sandbox },
