@@ -86,7 +86,6 @@ impl IntoResponse for AwsError {
 mod tests {
     use super::*;
 
-    #[track_caller]
     async fn check(error: AwsError, status: u16, kind: &str, body: serde_json::Value) {
         let response = error.into_response();
         assert_eq!(response.status().as_u16(), status);

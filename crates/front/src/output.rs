@@ -28,6 +28,7 @@ impl Ring {
     }
 
     /// The last `len` bytes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "`LogType=Tail` will return it"))]
     pub(crate) fn tail(&self, len: usize) -> Vec<u8> {
         let ring = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().skip(ring.len().saturating_sub(len)).copied().collect()

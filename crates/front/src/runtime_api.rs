@@ -93,9 +93,9 @@ impl RuntimeApi {
         RuntimeApi { offers, server }
     }
 
-    /// Hands over an invocation, or gives it back if the sandbox has not taken the one before.
-    pub(crate) fn offer(&self, offer: Offer) -> Result<(), mpsc::error::TrySendError<Offer>> {
-        self.offers.try_send(offer)
+    /// Hands over an invocation; false if the sandbox has not taken the one before.
+    pub(crate) fn offer(&self, offer: Offer) -> bool {
+        self.offers.try_send(offer).is_ok()
     }
 }
 

@@ -379,7 +379,7 @@ impl Actor {
         }
         let limit = held.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
-        if held.api.offer(offer).is_err() {
+        if !held.api.offer(offer) {
             return not_taken;
         }
         let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
@@ -476,7 +476,7 @@ impl Actor {
             self.finish(&invocation, Outcome::ServiceError { message });
         }
         if let Some(reply) = self.shutdown.take() {
-            drop(reply.send(()));
+            let _ = reply.send(()); // Who asked may have stopped waiting.
         }
     }
 }

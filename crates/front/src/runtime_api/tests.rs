@@ -84,7 +84,7 @@ async fn call(client: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, b
 async fn an_invocation_goes_in_with_all_its_headers_and_the_answer_comes_out() {
     let mut bench = bench().await;
     let mut client = bench.client().await;
-    bench.api.offer(an_offer("7", r#"{"a":1}"#)).unwrap();
+    assert!(bench.api.offer(an_offer("7", r#"{"a":1}"#)));
     let request = http::Request::get("/2018-06-01/runtime/invocation/next").header("host", "runtime");
     let response = client.send_request(request.body(Full::default()).unwrap()).await.unwrap();
     bench.ready().await;
@@ -117,7 +117,7 @@ async fn what_does_not_fit_is_refused_in_lambdas_words() {
     }
     let early = call(&mut client, "POST", "invocation/7/response", "1".into()).await;
     check(early, 400, "InvalidRequestID");
-    bench.api.offer(an_offer("7", "{}")).unwrap();
+    assert!(bench.api.offer(an_offer("7", "{}")));
     assert_eq!(call(&mut client, "GET", "invocation/next", Bytes::new()).await.0, 200);
     bench.ready().await;
     check(call(&mut client, "POST", "invocation/8/response", "1".into()).await, 400, "InvalidRequestID");
@@ -138,7 +138,7 @@ async fn what_does_not_fit_is_refused_in_lambdas_words() {
 async fn an_answer_that_is_too_large_is_refused_and_told_to_the_client() {
     let mut bench = bench().await;
     let mut client = bench.client().await;
-    bench.api.offer(an_offer("7", "{}")).unwrap();
+    assert!(bench.api.offer(an_offer("7", "{}")));
     call(&mut client, "GET", "invocation/next", Bytes::new()).await;
     bench.ready().await;
     let large = Bytes::from(vec![b' '; RESPONSE_BYTES_MAX + 1]);
@@ -153,7 +153,7 @@ async fn an_answer_that_is_too_large_is_refused_and_told_to_the_client() {
 async fn the_largest_answer_is_taken() {
     let mut bench = bench().await;
     let mut client = bench.client().await;
-    bench.api.offer(an_offer("7", "{}")).unwrap();
+    assert!(bench.api.offer(an_offer("7", "{}")));
     call(&mut client, "GET", "invocation/next", Bytes::new()).await;
     bench.ready().await;
     let largest = Bytes::from(vec![b' '; RESPONSE_BYTES_MAX]);
@@ -171,7 +171,7 @@ async fn a_sandbox_may_wait_long_and_ask_again() {
     waiting.abort();
     drop(first); // Its connection breaks; it asks on another and is not counted twice.
     let mut second = bench.client().await;
-    bench.api.offer(an_offer("7", "{}")).unwrap();
+    assert!(bench.api.offer(an_offer("7", "{}")));
     let next = call(&mut second, "GET", "invocation/next", Bytes::new());
     assert_eq!(tokio::time::timeout(WAIT_MAX, next).await.unwrap().0, 200);
     assert!(bench.messages.try_recv().is_err(), "ready twice");
@@ -256,7 +256,7 @@ async fn check_serves(client: &[&str]) {
     let package = Package::new(HANDLER);
     let mut child = package.run(&bench, client, "lambda_function.lambda_handler");
     bench.ready().await;
-    bench.api.offer(an_offer("id-1", r#"{"x": "ä"}"#)).unwrap();
+    assert!(bench.api.offer(an_offer("id-1", r#"{"x": "ä"}"#)));
     let (id, Outcome::Answer { payload, .. }) = bench.outcome().await else { panic!() };
     let expected = serde_json::json!({
         "event": {"x": "ä"}, "id": "id-1", "name": "f", "memory": "512", "stream": "s",
@@ -266,7 +266,7 @@ async fn check_serves(client: &[&str]) {
     assert_eq!((id.as_str(), json(&payload)), ("id-1", expected));
 
     bench.ready().await;
-    bench.api.offer(an_offer("id-2", r#"{"fail": true}"#)).unwrap();
+    assert!(bench.api.offer(an_offer("id-2", r#"{"fail": true}"#)));
     let (_, Outcome::FunctionError { payload, .. }) = bench.outcome().await else { panic!() };
     let error = json(&payload);
     assert_eq!((&error["errorType"], &error["errorMessage"]), (&"ValueError".into(), &"no luck".into()));
@@ -275,7 +275,7 @@ async fn check_serves(client: &[&str]) {
     assert!(frame.contains("lambda_function.py\", line 4"), "the first frame is the function's: {frame}");
 
     bench.ready().await;
-    bench.api.offer(an_offer("id-3", r#"{"unfit": true}"#)).unwrap();
+    assert!(bench.api.offer(an_offer("id-3", r#"{"unfit": true}"#)));
     let (_, Outcome::FunctionError { payload, .. }) = bench.outcome().await else { panic!() };
     assert_eq!(json(&payload)["errorType"], "Runtime.MarshalError");
     bench.ready().await; // None of this cost the process.
