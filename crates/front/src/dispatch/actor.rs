@@ -23,6 +23,9 @@ use crate::outcome::{self, Fault, Outcome, Throttle};
 use crate::output::{self, Ring};
 use crate::runtime_api::{self, Offer, RuntimeApi, RuntimeEvent};
 
+/// Commands that may wait for one sandbox to settle; the next is refused as busy.
+const LATER_MAX: usize = 4;
+
 /// What the actor works with.
 pub(crate) struct Setup {
     pub(crate) plan: Plan,
@@ -72,6 +75,10 @@ struct Held {
     /// The sleep under way.
     sleeping: Option<JoinHandle<()>>,
     waiters: Waiters,
+    /// It has answered and not asked for the next invocation yet.
+    is_settling: bool,
+    /// Commands that came while it was settling: milliseconds, and a refusal would surprise whoever saw the answer.
+    later: Vec<(Verb, oneshot::Sender<Result<Done, OperateError>>)>,
     /// What it printed last. Kept for `LogType=Tail`.
     _ring: Ring,
 }
@@ -190,6 +197,8 @@ impl Actor {
             serving: None,
             sleeping: None,
             waiters: Waiters::default(),
+            is_settling: false,
+            later: Vec::new(),
             _ring: ring,
         }
     }
@@ -198,6 +207,9 @@ impl Actor {
         match event {
             RuntimeEvent::Ready => self.ready(sandbox),
             RuntimeEvent::Answered { invocation, outcome } => {
+                if let Some(held) = self.held.get_mut(&sandbox) {
+                    held.is_settling = true; // Before the client hears: it may command at once.
+                }
                 self.finish(&invocation, outcome);
                 self.tell((Event::Answered { sandbox }, None));
             }
@@ -211,6 +223,8 @@ impl Actor {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.timer = None;
         held.serving = None;
+        held.is_settling = false;
+        let later = std::mem::take(&mut held.later);
         let marked = if held.is_ready { held.sandbox.end_invocation() } else { held.sandbox.mark_ready() };
         held.is_ready = true;
         match marked {
@@ -220,6 +234,9 @@ impl Actor {
                 tracing::debug!(sandbox = %id, %refused, "a sandbox asks for an invocation");
                 self.tell((Event::Purge { sandbox: id }, None));
             }
+        }
+        for (verb, reply) in later {
+            self.operate(id, verb, reply);
         }
     }
 
@@ -296,6 +313,9 @@ impl Actor {
         let Some(held) = self.held.get_mut(&sandbox) else {
             return drop(reply.send(Err(OperateError::Unknown { sandbox })));
         };
+        if held.is_settling && matches!(verb, Verb::Sleep | Verb::Check) && held.later.len() < LATER_MAX {
+            return held.later.push((verb, reply));
+        }
         held.waiters.push(sandbox, verb, reply);
         let event = match verb {
             Verb::Sleep => Event::Sleep { sandbox },
