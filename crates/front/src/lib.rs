@@ -1,1 +1,35 @@
-//! Stub.
+//! The Lambda-compatible HTTP door: functions from folders, invoked over HTTP, served to their sandboxes through
+//! the Runtime API; and the operator's socket.
+//!
+//! What is to happen to which sandbox is decided by `brain` and done by `node`; `dispatch` stands between them.
+
+mod admin;
+mod aws_error;
+mod base64;
+mod body;
+mod client;
+mod dispatch;
+#[cfg(test)]
+mod double;
+mod function_toml;
+mod functions;
+mod hands;
+mod invoke;
+mod launch;
+mod metrics;
+mod names;
+mod outcome;
+mod output;
+mod python;
+mod runtime_api;
+mod secret;
+mod server;
+mod socket;
+mod version;
+
+pub use client::{Client, ClientError};
+pub use function_toml::{LayoutChoice, Runtime, SharingScope};
+pub use functions::{Catalogue, CatalogueError, Function, load_function};
+pub use launch::DataDirError;
+pub use server::{Server, ServerConfig, ServerError};
+pub use socket::SocketError;

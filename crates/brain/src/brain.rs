@@ -1,0 +1,437 @@
+//! The books: functions, their sandboxes, and the invocations that wait. One event in, actions out.
+//!
+//! An invocation is not tied to the sandbox that is started or woken for it: all of a function's invocations
+//! stand in one queue, and each sandbox that becomes ready takes the first. So a death on the way costs nobody.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use protocol::{FunctionName, InvocationId, SandboxId, State};
+
+use crate::deadlines::{Deadlines, Due};
+use crate::sandbox::{Phase, Sandbox};
+use crate::{Action, Demand, Event, FunctionPlan, Origin, Policy, StartId, Why};
+
+/// Decides for all functions of one node.
+#[derive(Debug, Default)]
+pub struct Brain {
+    policy: Policy,
+    functions: BTreeMap<FunctionName, Function>,
+    sandboxes: BTreeMap<SandboxId, Sandbox>,
+    starts: BTreeMap<StartId, FunctionName>,
+    /// The function of each invocation that waits.
+    waiting: BTreeMap<InvocationId, FunctionName>,
+    deadlines: Deadlines,
+    last_start: u64,
+    last_used: u64,
+}
+
+#[derive(Debug)]
+struct Function {
+    plan: FunctionPlan,
+    starting: usize,
+    sandboxes: BTreeSet<SandboxId>,
+    queue: VecDeque<InvocationId>,
+}
+
+/// One call of `handle`: when it is, and what came of it so far.
+struct Turn {
+    now: Duration,
+    actions: Vec<Action>,
+}
+
+impl Brain {
+    /// A brain that knows no function yet.
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
+    /// Adds a function, or changes its plan; sandboxes that idle already keep the deadline they have.
+    pub fn set_function(&mut self, name: FunctionName, plan: FunctionPlan) {
+        match self.functions.get_mut(&name) {
+            Some(function) => function.plan = plan,
+            None => {
+                let function =
+                    Function { plan, starting: 0, sandboxes: BTreeSet::new(), queue: VecDeque::new() };
+                self.functions.insert(name, function);
+            }
+        }
+    }
+
+    /// Takes note of `event` at `now` (time since any fixed moment, never running backwards) and says what is
+    /// to be done. Call it with `Event::Tick` when `next_deadline` has come.
+    pub fn handle(&mut self, now: Duration, event: Event) -> Vec<Action> {
+        let mut turn = Turn { now, actions: Vec::new() };
+        self.apply(&mut turn, event);
+        self.fire_due(&mut turn);
+        turn.actions
+    }
+
+    /// When to call again, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Duration> {
+        self.deadlines.next()
+    }
+
+    /// Where the sandbox stands, as far as the brain knows; `None`: unknown, or dead.
+    pub fn state(&self, sandbox: SandboxId) -> Option<State> {
+        self.sandboxes.get(&sandbox).map(Sandbox::state)
+    }
+
+    /// Invocations of this function that wait.
+    pub fn queue_len(&self, function: &FunctionName) -> usize {
+        self.functions.get(function).map_or(0, |f| f.queue.len())
+    }
+
+    /// Sandboxes of this function that exist or are being started.
+    pub fn alive(&self, function: &FunctionName) -> usize {
+        self.functions.get(function).map_or(0, |f| f.starting + f.sandboxes.len())
+    }
+
+    fn apply(&mut self, turn: &mut Turn, event: Event) {
+        match event {
+            Event::Invoke { invocation, function } => self.invoke(turn, invocation, function),
+            Event::Started { start, sandbox } => self.started(start, sandbox),
+            Event::StartFailed { start } => self.start_failed(turn, start),
+            Event::Ready { sandbox } => self.ready(turn, sandbox),
+            Event::InitFailed { sandbox } => self.init_failed(turn, sandbox),
+            Event::Answered { sandbox } => self.answered(sandbox),
+            Event::NotTaken { sandbox } => self.not_taken(turn, sandbox),
+            Event::Slept { sandbox } => self.slept(turn, sandbox),
+            Event::LeftWarm { sandbox } => self.left_warm(turn, sandbox),
+            Event::Woke { sandbox, restored } => self.woke(turn, sandbox, restored),
+            Event::Checked { sandbox } => self.checked(turn, sandbox),
+            Event::Gone { sandbox } => self.gone(turn, sandbox),
+            Event::Sleep { sandbox } => self.sleep_by_hand(turn, sandbox),
+            Event::Wake { sandbox } => self.wake_by_hand(turn, sandbox),
+            Event::Check { sandbox } => self.check_by_hand(turn, sandbox),
+            Event::Purge { sandbox } => self.purge_by_hand(turn, sandbox),
+            Event::Tick => {}
+        }
+    }
+}
+
+/// Invocations, and the sandboxes they call for.
+impl Brain {
+    fn invoke(&mut self, turn: &mut Turn, invocation: InvocationId, name: FunctionName) {
+        let Some(function) = self.functions.get_mut(&name) else {
+            return turn.reject(invocation, Why::UnknownFunction);
+        };
+        function.queue.push_back(invocation.clone());
+        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, function.plan.queue_wait);
+        self.waiting.insert(invocation.clone(), name.clone());
+        self.serve(turn, &name);
+
+        let demand = self.demand(&name);
+        let queue_len = self.functions.get(&name).map_or(0, |f| f.plan.queue_len);
+        let nothing_comes_for = demand.waiting.saturating_sub(demand.coming);
+        if nothing_comes_for > queue_len && self.waiting.contains_key(&invocation) {
+            self.unqueue(&invocation); // The newest goes: those before it were promised a place.
+            turn.reject(invocation, Why::QueueFull);
+        }
+    }
+
+    /// Gives waiting invocations to warm sandboxes, and calls for sandboxes as long as more wait than come.
+    fn serve(&mut self, turn: &mut Turn, name: &FunctionName) {
+        while self.queue_len(name) > 0 {
+            let Some(sandbox) = self.last_used(name, |phase| *phase == Phase::Warm) else { break };
+            self.assign(turn, name, sandbox);
+        }
+        loop {
+            let demand = self.demand(name);
+            if demand.waiting <= demand.coming {
+                break;
+            }
+            let idle = self
+                .last_used(name, |phase| matches!(phase, Phase::Dedup { .. }))
+                .or_else(|| self.last_used(name, |phase| matches!(phase, Phase::Freezing { .. })));
+            if let Some(sandbox) = idle {
+                self.wake(turn, sandbox);
+            } else if !self.start(turn, name, demand) {
+                break;
+            }
+        }
+    }
+
+    fn assign(&mut self, turn: &mut Turn, name: &FunctionName, id: SandboxId) {
+        let Some(function) = self.functions.get_mut(name) else { return };
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(invocation) = function.queue.pop_front() else { return };
+        self.waiting.remove(&invocation);
+        self.deadlines.clear(&Due::Waiting(invocation.clone()));
+        self.deadlines.clear(&Due::Sandbox(id));
+        self.last_used += 1;
+        sandbox.used = self.last_used;
+        sandbox.phase = Phase::Busy(Some(invocation.clone()));
+        let origin = std::mem::replace(&mut sandbox.origin, Origin::Warm);
+        turn.actions.push(Action::Assign { invocation, sandbox: id, origin });
+    }
+
+    fn start(&mut self, turn: &mut Turn, name: &FunctionName, demand: Demand) -> bool {
+        let Some(function) = self.functions.get_mut(name) else { return false };
+        if !self.policy.starts(&function.plan, demand) {
+            return false;
+        }
+        function.starting += 1;
+        self.last_start += 1;
+        let start = StartId(self.last_start);
+        self.starts.insert(start, name.clone());
+        turn.actions.push(Action::Start { start, function: name.clone() });
+        true
+    }
+
+    /// The sandbox of this function in such a phase that was used last.
+    fn last_used(&self, name: &FunctionName, fits: impl Fn(&Phase) -> bool) -> Option<SandboxId> {
+        let ids = self.functions.get(name)?.sandboxes.iter();
+        let sandboxes = ids.filter_map(|id| self.sandboxes.get(id));
+        sandboxes.filter(|s| fits(&s.phase)).max_by_key(|s| (s.used, s.id)).map(|s| s.id)
+    }
+
+    fn demand(&self, name: &FunctionName) -> Demand {
+        let Some(function) = self.functions.get(name) else {
+            return Demand { waiting: 0, coming: 0, alive: 0 };
+        };
+        let sandboxes = function.sandboxes.iter().filter_map(|id| self.sandboxes.get(id));
+        Demand {
+            waiting: function.queue.len(),
+            coming: function.starting + sandboxes.filter(|s| s.is_coming()).count(),
+            alive: function.starting + function.sandboxes.len(),
+        }
+    }
+
+    fn unqueue(&mut self, invocation: &InvocationId) {
+        self.deadlines.clear(&Due::Waiting(invocation.clone()));
+        let Some(name) = self.waiting.remove(invocation) else { return };
+        if let Some(function) = self.functions.get_mut(&name) {
+            function.queue.retain(|waiting| waiting != invocation);
+        }
+    }
+
+    /// A start failed: the first that waits is told so, whether or not it was the one that caused the start.
+    /// Each failure costs one invocation, so a function that cannot start is not started in a loop.
+    fn blame_first(&mut self, turn: &mut Turn, name: &FunctionName) {
+        let first = self.functions.get(name).and_then(|f| f.queue.front().cloned());
+        if let Some(invocation) = first {
+            self.unqueue(&invocation);
+            turn.reject(invocation, Why::StartFailed);
+        }
+    }
+}
+
+/// The life of a sandbox.
+impl Brain {
+    fn started(&mut self, start: StartId, id: SandboxId) {
+        let Some(name) = self.starts.remove(&start) else { return };
+        let Some(function) = self.functions.get_mut(&name) else { return };
+        function.starting -= 1;
+        function.sandboxes.insert(id);
+        self.sandboxes.insert(id, Sandbox::new(id, name));
+    }
+
+    fn start_failed(&mut self, turn: &mut Turn, start: StartId) {
+        let Some(name) = self.starts.remove(&start) else { return };
+        if let Some(function) = self.functions.get_mut(&name) {
+            function.starting -= 1;
+        }
+        self.blame_first(turn, &name);
+        self.serve(turn, &name);
+    }
+
+    fn ready(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        if matches!(sandbox.phase, Phase::Starting | Phase::Busy(None)) {
+            self.rest(turn, id);
+        }
+    }
+
+    fn init_failed(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        if sandbox.phase != Phase::Starting {
+            return;
+        }
+        let name = sandbox.function.clone();
+        self.leave(turn, id, None);
+        self.blame_first(turn, &name);
+        self.serve(turn, &name);
+    }
+
+    fn answered(&mut self, id: SandboxId) {
+        if let Some(sandbox) = self.sandboxes.get_mut(&id)
+            && matches!(sandbox.phase, Phase::Busy(_))
+        {
+            sandbox.phase = Phase::Busy(None);
+        }
+    }
+
+    fn not_taken(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Phase::Busy(Some(invocation)) = sandbox.phase.clone() else { return };
+        let name = sandbox.function.clone();
+        self.leave(turn, id, None);
+        if let Some(function) = self.functions.get_mut(&name) {
+            function.queue.push_front(invocation.clone()); // It was the first, and is again.
+            self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, function.plan.queue_wait);
+            self.waiting.insert(invocation, name.clone());
+        }
+        self.serve(turn, &name);
+    }
+
+    /// It runs and has nothing to do: it takes the first that waits, or idles.
+    fn rest(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(function) = self.functions.get(&sandbox.function) else { return };
+        sandbox.phase = Phase::Warm;
+        let after = self.policy.sleeps_after(&function.plan, sandbox.left_warm);
+        self.deadlines.set(Due::Sandbox(id), turn.now, after);
+        let name = sandbox.function.clone();
+        self.serve(turn, &name);
+    }
+
+    fn slept(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Phase::Freezing { by_hand } = sandbox.phase else { return };
+        sandbox.phase = Phase::Dedup { by_hand };
+        sandbox.left_warm = 0;
+        if let (false, Some(function)) = (by_hand, self.functions.get(&sandbox.function)) {
+            let after = self.policy.purges_after(&function.plan);
+            self.deadlines.set(Due::Sandbox(id), turn.now, after);
+        }
+    }
+
+    fn left_warm(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        if matches!(sandbox.phase, Phase::Freezing { .. }) {
+            sandbox.left_warm = sandbox.left_warm.saturating_add(1);
+            self.rest(turn, id);
+        }
+    }
+
+    fn woke(&mut self, turn: &mut Turn, id: SandboxId, restored: bool) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        if sandbox.phase == Phase::Waking {
+            if restored {
+                sandbox.origin = Origin::Dedup;
+            }
+            self.rest(turn, id);
+        }
+    }
+
+    fn checked(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        if sandbox.phase == Phase::Checking {
+            self.rest(turn, id);
+        }
+    }
+
+    fn gone(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.remove(&id) else { return };
+        self.deadlines.clear(&Due::Sandbox(id));
+        if let Some(function) = self.functions.get_mut(&sandbox.function) {
+            function.sandboxes.remove(&id);
+        }
+        match sandbox.phase {
+            Phase::Busy(Some(invocation)) | Phase::Leaving(Some(invocation)) => {
+                turn.reject(invocation, Why::Died);
+            }
+            Phase::Starting => self.blame_first(turn, &sandbox.function),
+            _ => {}
+        }
+        self.serve(turn, &sandbox.function);
+    }
+
+    fn sleep(&mut self, turn: &mut Turn, id: SandboxId, by_hand: bool) {
+        self.deadlines.clear(&Due::Sandbox(id));
+        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
+            sandbox.phase = Phase::Freezing { by_hand };
+            turn.actions.push(Action::Sleep { sandbox: id });
+        }
+    }
+
+    fn wake(&mut self, turn: &mut Turn, id: SandboxId) {
+        self.deadlines.clear(&Due::Sandbox(id));
+        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
+            sandbox.phase = Phase::Waking;
+            turn.actions.push(Action::Wake { sandbox: id });
+        }
+    }
+
+    fn leave(&mut self, turn: &mut Turn, id: SandboxId, serving: Option<InvocationId>) {
+        self.deadlines.clear(&Due::Sandbox(id));
+        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
+            sandbox.phase = Phase::Leaving(serving);
+            turn.actions.push(Action::Purge { sandbox: id });
+        }
+    }
+}
+
+/// Time and the operator.
+impl Brain {
+    fn fire_due(&mut self, turn: &mut Turn) {
+        while let Some(due) = self.deadlines.pop(turn.now) {
+            match due {
+                Due::Waiting(invocation) => {
+                    self.unqueue(&invocation);
+                    turn.reject(invocation, Why::QueuedTooLong);
+                }
+                Due::Sandbox(id) => match self.sandboxes.get(&id).map(|s| &s.phase) {
+                    Some(Phase::Warm) => self.sleep(turn, id, false),
+                    Some(Phase::Dedup { .. }) => self.leave(turn, id, None),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    fn sleep_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
+        match self.sandboxes.get_mut(&id).map(|s| &mut s.phase) {
+            Some(Phase::Warm) => self.sleep(turn, id, true),
+            Some(Phase::Freezing { by_hand }) => *by_hand = true, // It is on its way already.
+            Some(Phase::Dedup { by_hand }) => {
+                *by_hand = true; // It sleeps already; from now on it is kept.
+                self.deadlines.clear(&Due::Sandbox(id));
+                self.refuse(turn, id);
+            }
+            _ => self.refuse(turn, id),
+        }
+    }
+
+    fn wake_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
+        match self.sandboxes.get(&id).map(|s| &s.phase) {
+            Some(Phase::Dedup { .. } | Phase::Freezing { .. }) => self.wake(turn, id),
+            Some(Phase::Waking) => {}
+            _ => self.refuse(turn, id),
+        }
+    }
+
+    fn check_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
+        match self.sandboxes.get_mut(&id) {
+            Some(sandbox) if sandbox.phase == Phase::Warm => {
+                sandbox.phase = Phase::Checking;
+                self.deadlines.clear(&Due::Sandbox(id));
+                turn.actions.push(Action::Check { sandbox: id });
+            }
+            _ => self.refuse(turn, id),
+        }
+    }
+
+    fn purge_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
+        match self.sandboxes.get(&id).map(|s| s.phase.clone()) {
+            None => self.refuse(turn, id),
+            Some(Phase::Leaving(_)) => {}
+            Some(Phase::Busy(serving)) => self.leave(turn, id, serving),
+            Some(_) => self.leave(turn, id, None),
+        }
+        if let Some(name) = self.sandboxes.get(&id).map(|s| s.function.clone()) {
+            self.serve(turn, &name); // Someone may have waited for just this one.
+        }
+    }
+
+    fn refuse(&self, turn: &mut Turn, sandbox: SandboxId) {
+        turn.actions.push(Action::Refuse { sandbox, state: self.state(sandbox) });
+    }
+}
+
+impl Turn {
+    fn reject(&mut self, invocation: InvocationId, why: Why) {
+        self.actions.push(Action::Reject { invocation, why });
+    }
+}

@@ -1,0 +1,64 @@
+//! What the brain knows about one sandbox: where it sent it, not what the node has done of that so far.
+
+use protocol::{FunctionName, InvocationId, SandboxId, State};
+
+use crate::Origin;
+
+/// One sandbox, from the launch to its death.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub(crate) id: SandboxId,
+    pub(crate) function: FunctionName,
+    pub(crate) phase: Phase,
+    /// What the next invocation will find.
+    pub(crate) origin: Origin,
+    /// Counts up over all sandboxes: the highest was used last.
+    pub(crate) used: u64,
+    /// Failed sleeps since the last one that worked.
+    pub(crate) left_warm: u32,
+}
+
+/// Where it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Launched; not ready yet.
+    Starting,
+    /// Waits for an invocation.
+    Warm,
+    /// Serves this invocation; `None` when it has answered and is not ready again.
+    Busy(Option<InvocationId>),
+    /// Told to sleep.
+    Freezing { by_hand: bool },
+    /// Told to sleep and wake under comparison. Not broken off: the answer would be worthless.
+    Checking,
+    /// Asleep.
+    Dedup { by_hand: bool },
+    /// Told to wake.
+    Waking,
+    /// Told to die; this invocation it was serving.
+    Leaving(Option<InvocationId>),
+}
+
+impl Sandbox {
+    pub(crate) fn new(id: SandboxId, function: FunctionName) -> Self {
+        Self { id, function, phase: Phase::Starting, origin: Origin::Cold, used: 0, left_warm: 0 }
+    }
+
+    /// Whether it will be ready without further doing.
+    pub(crate) fn is_coming(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Waking)
+    }
+
+    /// Where it stands, in the words of the life cycle.
+    pub(crate) fn state(&self) -> State {
+        match self.phase {
+            Phase::Starting => State::Starting,
+            Phase::Warm => State::Warm,
+            Phase::Busy(_) => State::Busy,
+            Phase::Freezing { .. } | Phase::Checking => State::Freezing,
+            Phase::Dedup { .. } => State::Dedup,
+            Phase::Waking => State::Restoring,
+            Phase::Leaving(_) => State::Gone,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The operator's door: HTTP over a unix socket, for `ps`, `stats`, `sleep`, `wake` and Prometheus.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use protocol::{NodeRecord, SandboxId, SandboxRecord, StatsRecord};
+use serde_json::json;
+
+use crate::dispatch::{Dispatch, OperateError, Verb};
+use crate::hands::NodeHands;
+use crate::metrics::Metrics;
+
+/// What every request needs.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) node: Arc<dyn NodeHands>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Admin {
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/v1/sandboxes", get(sandboxes))
+            .route("/v1/sandboxes/{id}/{verb}", post(operate))
+            .route("/v1/stats", get(stats))
+            .route("/metrics", get(metrics))
+            .with_state(self)
+    }
+
+    async fn node_record(&self) -> Result<NodeRecord, AdminError> {
+        let node = Arc::clone(&self.node);
+        blocking(move || node.record()).await
+    }
+}
+
+async fn sandboxes(State(admin): State<Admin>) -> Result<Json<Vec<SandboxRecord>>, AdminError> {
+    let mut records = blocking(move || admin.node.sandboxes()).await?;
+    records.sort_by_key(|record| record.id);
+    Ok(Json(records))
+}
+
+async fn stats(State(admin): State<Admin>) -> Result<Json<StatsRecord>, AdminError> {
+    let node = admin.node_record().await?;
+    let counts = admin.dispatch.count().await;
+    let functions = counts.into_iter().map(|count| admin.metrics.function_record(count)).collect();
+    Ok(Json(StatsRecord { node, functions }))
+}
+
+async fn operate(
+    State(admin): State<Admin>,
+    Path((id, verb)): Path<(SandboxId, String)>,
+) -> Result<Response, AdminError> {
+    let verb = match verb.as_str() {
+        "sleep" => Verb::Sleep,
+        "wake" => Verb::Wake,
+        "check" => Verb::Check,
+        "purge" => Verb::Purge,
+        _ => return Err(AdminError { status: StatusCode::NOT_FOUND, error: format!("no command {verb:?}") }),
+    };
+    let done = admin.dispatch.operate(id, verb).await?;
+    if let Some(check) = done.check {
+        return Ok(Json(check).into_response());
+    }
+    if verb == Verb::Purge {
+        return Ok(StatusCode::NO_CONTENT.into_response()); // Nothing is left to report.
+    }
+    let record = blocking(move || done.sandbox.record()).await?;
+    Ok(Json(record).into_response())
+}
+
+async fn metrics(State(admin): State<Admin>) -> Result<Response, AdminError> {
+    let node = admin.node_record().await?;
+    let counts = admin.dispatch.count().await;
+    let text = admin.metrics.render(&node, &counts).map_err(AdminError::internal)?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Records read `/proc` for each sandbox: not a task's work.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, AdminError> {
+    tokio::task::spawn_blocking(work).await.map_err(AdminError::internal)
+}
+
+/// What went wrong, for a person to read.
+struct AdminError {
+    status: StatusCode,
+    error: String,
+}
+
+impl AdminError {
+    fn internal(error: impl std::fmt::Display) -> Self {
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, error: error.to_string() }
+    }
+}
+
+impl From<OperateError> for AdminError {
+    fn from(error: OperateError) -> Self {
+        let status = match error {
+            OperateError::Unknown { .. } => StatusCode::NOT_FOUND,
+            OperateError::Refused { .. } | OperateError::Failed { .. } => StatusCode::CONFLICT,
+            OperateError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
+        };
+        Self { status, error: error.to_string() }
+    }
+}
+
+impl IntoResponse for AdminError {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error }))).into_response()
+    }
+}

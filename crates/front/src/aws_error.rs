@@ -1,0 +1,111 @@
+//! Errors of the Lambda API: a status, a type in a header, and a message.
+
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use crate::names::NotAFunction;
+use crate::outcome::Throttle;
+
+/// One error, as a client's SDK reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AwsError {
+    status: StatusCode,
+    kind: &'static str,
+    message: String,
+    /// Only throttling has one.
+    reason: Option<&'static str>,
+}
+
+impl AwsError {
+    fn new(status: StatusCode, kind: &'static str, message: String) -> Self {
+        Self { status, kind, message, reason: None }
+    }
+
+    pub(crate) fn not_found(message: String) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "ResourceNotFoundException", message)
+    }
+
+    pub(crate) fn invalid(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "InvalidParameterValueException", message.to_owned())
+    }
+
+    pub(crate) fn not_json(error: &serde_json::Error) -> Self {
+        let message = format!("Could not parse request body into json: {error}");
+        Self::new(StatusCode::BAD_REQUEST, "InvalidRequestContentException", message)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+    }
+
+    pub(crate) fn throttled(throttle: Throttle) -> Self {
+        let (message, reason) = match throttle {
+            Throttle::QueueFull => (
+                "Rate Exceeded: the function's queue is full.",
+                "ReservedFunctionConcurrentInvocationLimitExceeded",
+            ),
+            Throttle::QueuedTooLong => (
+                "Rate Exceeded: no sandbox became free in time.",
+                "ReservedFunctionConcurrentInvocationLimitExceeded",
+            ),
+            Throttle::Requests => {
+                ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
+            }
+        };
+        let kind = "TooManyRequestsException";
+        Self { reason: Some(reason), ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message.to_owned()) }
+    }
+
+    pub(crate) fn service(message: String) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", message)
+    }
+}
+
+impl From<NotAFunction> for AwsError {
+    fn from(error: NotAFunction) -> Self {
+        Self::invalid(&error.to_string())
+    }
+}
+
+impl IntoResponse for AwsError {
+    fn into_response(self) -> Response {
+        let by = if self.status.is_server_error() { "Service" } else { "User" };
+        let mut body = json!({ "Type": by, "Message": self.message });
+        if let Some(reason) = self.reason {
+            body["Reason"] = reason.into();
+        }
+        let mut response = (self.status, axum::Json(body)).into_response();
+        response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn check(error: AwsError, status: u16, kind: &str, body: serde_json::Value) {
+        let response = error.into_response();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(response.headers()["x-amzn-errortype"], kind);
+        let bytes = axum::body::to_bytes(response.into_body(), 4096).await.unwrap();
+        assert_eq!(serde_json::from_slice::<serde_json::Value>(&bytes).unwrap(), body);
+    }
+
+    #[tokio::test]
+    async fn errors_have_amazons_shape() {
+        let body = json!({ "Type": "User", "Message": "no" });
+        check(AwsError::not_found("no".to_owned()), 404, "ResourceNotFoundException", body.clone()).await;
+        check(AwsError::invalid("no"), 400, "InvalidParameterValueException", body).await;
+        let body = json!({ "Type": "Service", "Message": "no" });
+        check(AwsError::service("no".to_owned()), 500, "ServiceException", body).await;
+        let body = json!({
+            "Type": "User",
+            "Message": "Rate Exceeded: the server has enough requests.",
+            "Reason": "ConcurrentInvocationLimitExceeded",
+        });
+        check(AwsError::throttled(Throttle::Requests), 429, "TooManyRequestsException", body).await;
+    }
+}

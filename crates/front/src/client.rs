@@ -1,0 +1,158 @@
+//! The other end of the admin socket, for the command line.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use protocol::{CheckRecord, SandboxId, SandboxRecord, StatsRecord};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+/// The largest answer: some thousand sandboxes have records of a few kilobytes each.
+const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error("no dormouse answers at {}: start one with `dormouse serve`", path.display())]
+    NotRunning {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket is somebody else's.
+    #[error("{} belongs to another user: use `sudo`, or name another --socket", path.display())]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The server refused, and says why.
+    #[error("{error}")]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its words.
+        error: String,
+    },
+    /// The server broke off, or said something that no dormouse says.
+    #[error("talk to dormouse at {}: {why}", path.display())]
+    Broken {
+        /// The socket.
+        path: PathBuf,
+        /// What happened.
+        why: String,
+    },
+}
+
+/// A client of one running server. Each call is a connection of its own: commands are rare.
+#[derive(Clone, Debug)]
+pub struct Client {
+    path: PathBuf,
+}
+
+impl Client {
+    /// Talks to the server at this socket. Nothing is connected yet.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every sandbox, by id.
+    pub async fn sandboxes(&self) -> Result<Vec<SandboxRecord>, ClientError> {
+        self.read(Method::GET, "/v1/sandboxes").await
+    }
+
+    /// The node and its functions.
+    pub async fn stats(&self) -> Result<StatsRecord, ClientError> {
+        self.read(Method::GET, "/v1/stats").await
+    }
+
+    /// Puts a sandbox to sleep; returns when it sleeps.
+    pub async fn sleep(&self, id: SandboxId) -> Result<SandboxRecord, ClientError> {
+        self.read(Method::POST, &format!("/v1/sandboxes/{id}/sleep")).await
+    }
+
+    /// Wakes a sandbox; returns when it runs.
+    pub async fn wake(&self, id: SandboxId) -> Result<SandboxRecord, ClientError> {
+        self.read(Method::POST, &format!("/v1/sandboxes/{id}/wake")).await
+    }
+
+    /// Puts a sandbox to sleep and wakes it, every byte compared.
+    pub async fn check(&self, id: SandboxId) -> Result<CheckRecord, ClientError> {
+        self.read(Method::POST, &format!("/v1/sandboxes/{id}/check")).await
+    }
+
+    /// Kills a sandbox; returns when it is gone.
+    pub async fn purge(&self, id: SandboxId) -> Result<(), ClientError> {
+        self.send(Method::POST, &format!("/v1/sandboxes/{id}/purge")).await.map(|_| ())
+    }
+
+    /// The metrics, as Prometheus reads them.
+    pub async fn metrics(&self) -> Result<String, ClientError> {
+        let bytes = self.send(Method::GET, "/metrics").await?;
+        String::from_utf8(bytes.into()).map_err(|error| self.broken(error))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
+        let bytes = self.send(method, path).await?;
+        serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
+    }
+
+    async fn send(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+        let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
+        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
+        tokio::spawn(connection); // Ends with the sender.
+        let request = Request::builder().method(method).uri(path).header("host", "dormouse");
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.broken(error))?;
+        let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
+        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+    }
+
+    fn unreachable(&self, error: std::io::Error) -> ClientError {
+        let path = self.path.clone();
+        match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
+                ClientError::NotRunning { path }
+            }
+            std::io::ErrorKind::PermissionDenied => ClientError::NotAllowed { path },
+            _ => self.broken(error),
+        }
+    }
+
+    fn broken(&self, why: impl std::fmt::Display) -> ClientError {
+        ClientError::Broken { path: self.path.clone(), why: why.to_string() }
+    }
+}
+
+#[derive(Deserialize)]
+struct ErrorBody {
+    error: String,
+}
+
+fn refused(status: StatusCode, bytes: &[u8]) -> ClientError {
+    let said = serde_json::from_slice::<ErrorBody>(bytes).map(|body| body.error);
+    ClientError::Refused { status: status.as_u16(), error: said.unwrap_or_else(|_| status.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_server_it_says_how_to_start_one() {
+        let client = Client::new("/nowhere/dormouse.sock");
+        let error = client.stats().await.unwrap_err().to_string();
+        assert_eq!(error, "no dormouse answers at /nowhere/dormouse.sock: start one with `dormouse serve`");
+    }
+}

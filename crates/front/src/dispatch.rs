@@ -1,0 +1,118 @@
+//! The one task that owns the brain. Everything that happens reaches it as a message; it tells the brain, and
+//! has the actions done elsewhere: it never waits for anything itself.
+
+mod actor;
+mod operator;
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use brain::{FunctionPlan, StartId};
+use bytes::Bytes;
+use node::{CheckError, Exit, SleepError, WakeError};
+use protocol::{CheckRecord, FunctionName, InvocationId, SandboxId, SleepRecord, WakeRecord};
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) use actor::{Launched, Setup};
+pub(crate) use operator::{Done, OperateError, Verb};
+
+use crate::outcome::Outcome;
+use crate::runtime_api::RuntimeEvent;
+
+/// Messages that may wait for the actor, which handles one in microseconds. Senders wait when it is full, and
+/// none of them is waited for by the actor.
+const MESSAGES_MAX: usize = 1024;
+
+/// One invocation, as the door passes it on.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) invocation: InvocationId,
+    pub(crate) function: FunctionName,
+    pub(crate) payload: Bytes,
+    pub(crate) trace_id: String,
+    pub(crate) client_context: Option<HeaderValue>,
+    pub(crate) cognito_identity: Option<HeaderValue>,
+}
+
+/// What the actor hears.
+pub(crate) enum Message {
+    Invoke { request: Request, reply: oneshot::Sender<Outcome> },
+    Launched { start: StartId, result: Result<Launched, String> },
+    Runtime { sandbox: SandboxId, event: RuntimeEvent },
+    Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
+    Woke { sandbox: SandboxId, result: Result<Option<WakeRecord>, WakeError> },
+    Checked { sandbox: SandboxId, result: Result<CheckRecord, CheckError> },
+    Exited { sandbox: SandboxId, exit: Exit },
+    InitOverdue { sandbox: SandboxId },
+    InvocationOverdue { sandbox: SandboxId, invocation: InvocationId },
+    Operate { sandbox: SandboxId, verb: Verb, reply: oneshot::Sender<Result<Done, OperateError>> },
+    Count { reply: oneshot::Sender<Vec<Count>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// What is there now, of one function.
+pub(crate) struct Count {
+    pub(crate) function: FunctionName,
+    pub(crate) queued: usize,
+    pub(crate) sandboxes: usize,
+}
+
+/// A handle to the actor.
+#[derive(Clone)]
+pub(crate) struct Dispatch {
+    messages: mpsc::Sender<Message>,
+}
+
+impl Dispatch {
+    /// Starts the actor. It ends after `shutdown`.
+    pub(crate) fn start(setup: Setup) -> Dispatch {
+        let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        tokio::spawn(actor::run(setup, messages.clone(), inbox));
+        Dispatch { messages }
+    }
+
+    /// Has a function answer.
+    pub(crate) async fn invoke(&self, request: Request) -> Outcome {
+        let ended = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
+        self.ask(|reply| Message::Invoke { request, reply }).await.unwrap_or_else(ended)
+    }
+
+    /// Does what the operator wants with one sandbox; returns when it is done.
+    pub(crate) async fn operate(&self, sandbox: SandboxId, verb: Verb) -> Result<Done, OperateError> {
+        let asked = self.ask(|reply| Message::Operate { sandbox, verb, reply }).await;
+        asked.unwrap_or(Err(OperateError::Unknown { sandbox }))
+    }
+
+    /// Queue and sandboxes of every function.
+    pub(crate) async fn count(&self) -> Vec<Count> {
+        self.ask(|reply| Message::Count { reply }).await.unwrap_or_default()
+    }
+
+    /// Takes no more invocations and purges every sandbox. Returns when they are gone, or after `wait`.
+    pub(crate) async fn shutdown(&self, wait: Duration) {
+        let ended = self.ask(|reply| Message::Shutdown { reply });
+        if tokio::time::timeout(wait, ended).await.is_err() {
+            tracing::warn!("sandboxes are still dying after {wait:?}");
+        }
+    }
+
+    async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.messages.send(message(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// The address of a function in Amazon's terms; the account is nobody's.
+pub(crate) fn arn(region: &str, function: &FunctionName) -> String {
+    format!("arn:aws:lambda:{region}:000000000000:function:{function}")
+}
+
+/// What dispatch needs to know of the server's configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) region: String,
+    pub(crate) init_timeout: Duration,
+    /// For what a function leaves open.
+    pub(crate) function: FunctionPlan,
+}

@@ -1,0 +1,154 @@
+//! The actor: messages in, the brain's actions out.
+
+mod act;
+mod hear;
+mod launching;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use brain::{Brain, Event, FunctionPlan, Policy, StartId};
+use protocol::{InvocationId, SandboxId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+pub(crate) use launching::Launched;
+
+use super::operator::Waiters;
+use super::{Done, Message, OperateError, Plan, Request, Verb};
+use crate::functions::{Catalogue, Function};
+use crate::hands::{NodeHands, SandboxHands};
+use crate::launch::Launcher;
+use crate::metrics::Metrics;
+use crate::outcome::{Fault, Outcome};
+use crate::output::Ring;
+use crate::runtime_api::RuntimeApi;
+
+/// Commands that may wait for one sandbox to settle; the next is refused as busy.
+const LATER_MAX: usize = 4;
+
+/// What the actor works with.
+pub(crate) struct Setup {
+    pub(crate) plan: Plan,
+    pub(crate) catalogue: Arc<Catalogue>,
+    pub(crate) launcher: Arc<Launcher>,
+    pub(crate) node: Arc<dyn NodeHands>,
+    pub(crate) metrics: Metrics,
+}
+
+struct Actor {
+    setup: Setup,
+    brain: Brain,
+    /// The brain's time starts here.
+    started: Instant,
+    /// For everything that reports back.
+    messages: mpsc::Sender<Message>,
+    open: BTreeMap<InvocationId, Open>,
+    held: BTreeMap<SandboxId, Held>,
+    /// Starts under way, and whose.
+    starts: BTreeMap<StartId, Arc<Function>>,
+    shutdown: Option<oneshot::Sender<()>>,
+}
+
+/// An invocation that has no answer yet.
+struct Open {
+    request: Request,
+    reply: oneshot::Sender<Outcome>,
+}
+
+/// A sandbox that lives.
+struct Held {
+    sandbox: Arc<dyn SandboxHands>,
+    function: Arc<Function>,
+    api: RuntimeApi,
+    is_ready: bool,
+    /// What it was given last, until it asks for the next.
+    serving: Option<InvocationId>,
+    /// Runs while the sandbox owes something: its init, or an answer and the next `next`.
+    timer: Option<Timer>,
+    /// The sleep under way.
+    sleeping: Option<JoinHandle<()>>,
+    waiters: Waiters,
+    /// It has answered and not asked for the next invocation yet.
+    is_settling: bool,
+    /// Commands that came while it was settling: milliseconds, and a refusal would surprise whoever saw the answer.
+    later: Vec<(Verb, oneshot::Sender<Result<Done, OperateError>>)>,
+    /// What it printed last. Kept for `LogType=Tail`.
+    _ring: Ring,
+}
+
+/// A message that is sent later, unless this is dropped before.
+struct Timer(JoinHandle<()>);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An event for the brain, and the fault behind it for whoever will be told.
+type Cause = (Event, Option<Fault>);
+
+pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
+    let mut brain = Brain::new(Policy::Fixed);
+    for function in setup.catalogue.iter() {
+        brain.set_function(function.name.clone(), function_plan(&setup.plan, function));
+    }
+    let (open, held, starts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let started = Instant::now();
+    let mut actor = Actor { setup, brain, started, messages, open, held, starts, shutdown: None };
+    while !actor.is_over() {
+        let deadline = actor.brain.next_deadline().map(|after| started + after);
+        tokio::select! {
+            message = inbox.recv() => match message {
+                Some(message) => actor.hear(message),
+                None => break,
+            },
+            () = until(deadline) => actor.tell((Event::Tick, None)),
+        }
+    }
+    actor.end();
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What the function says, and the server's defaults for the rest.
+fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
+    let mut own = plan.function.clone();
+    own.concurrency = function.concurrency.unwrap_or(own.concurrency);
+    own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);
+    own.keep_dedup = function.keep_dedup.unwrap_or(own.keep_dedup);
+    own
+}
+
+/// The end.
+impl Actor {
+    fn shut_down(&mut self, reply: oneshot::Sender<()>) {
+        self.shutdown = Some(reply);
+        let sandboxes: Vec<_> = self.held.keys().copied().collect();
+        for sandbox in sandboxes {
+            self.tell((Event::Purge { sandbox }, None));
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.shutdown.is_some() && self.held.is_empty() && self.starts.is_empty()
+    }
+
+    fn end(mut self) {
+        let open: Vec<_> = self.open.keys().cloned().collect();
+        for invocation in open {
+            let message = "the server is shutting down".to_owned();
+            self.finish(&invocation, Outcome::ServiceError { message });
+        }
+        if let Some(reply) = self.shutdown.take() {
+            let _ = reply.send(()); // Who asked may have stopped waiting.
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the actor does: the brain's actions, each handed to whoever takes its time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use brain::{Action, Event, Origin, StartId, Why};
+use protocol::{FunctionName, InvocationId, SandboxId, State};
+use tokio::task::JoinHandle;
+
+use super::super::{Message, Request, arn};
+use super::launching::launch;
+use super::{Actor, Cause, Timer};
+use crate::metrics::Ending;
+use crate::outcome::{Fault, Outcome, Throttle};
+use crate::runtime_api::Offer;
+
+impl Actor {
+    pub(super) fn tell(&mut self, cause: Cause) {
+        let mut causes = VecDeque::from([cause]);
+        while let Some((event, fault)) = causes.pop_front() {
+            for action in self.brain.handle(self.started.elapsed(), event) {
+                causes.extend(self.act(action, fault.as_ref()));
+            }
+        }
+    }
+
+    /// Does one action; returns what came of it at once, if anything did.
+    pub(super) fn act(&mut self, action: Action, fault: Option<&Fault>) -> Option<Cause> {
+        match action {
+            Action::Start { start, function } => return self.start(start, &function),
+            Action::Assign { invocation, sandbox, origin } => {
+                return self.assign(&invocation, sandbox, origin);
+            }
+            Action::Sleep { sandbox } => self.sleep(sandbox),
+            Action::Wake { sandbox } => self.wake(sandbox),
+            Action::Check { sandbox } => self.check(sandbox),
+            Action::Purge { sandbox } => {
+                if let Some(held) = self.held.get_mut(&sandbox) {
+                    held.timer = None;
+                    held.sandbox.purge();
+                }
+            }
+            Action::Reject { invocation, why } => self.reject(&invocation, why, fault),
+            Action::Refuse { sandbox, state } => {
+                if let Some(held) = self.held.get_mut(&sandbox) {
+                    held.waiters.refuse(&held.sandbox, state.unwrap_or(State::Gone));
+                }
+            }
+        }
+        None
+    }
+
+    pub(super) fn start(&mut self, start: StartId, name: &FunctionName) -> Option<Cause> {
+        let function = self.setup.catalogue.get(name).filter(|_| self.shutdown.is_none());
+        let Some(function) = function.map(Arc::clone) else {
+            let fault = Fault::Launch("the server is shutting down".to_owned());
+            return Some((Event::StartFailed { start }, Some(fault)));
+        };
+        self.starts.insert(start, Arc::clone(&function));
+        let (launcher, node) = (Arc::clone(&self.setup.launcher), Arc::clone(&self.setup.node));
+        self.report(
+            async move { Message::Launched { start, result: launch(launcher, node, function).await } },
+        );
+        None
+    }
+
+    pub(super) fn assign(
+        &mut self,
+        invocation: &InvocationId,
+        id: SandboxId,
+        origin: Origin,
+    ) -> Option<Cause> {
+        let not_taken = Some((Event::NotTaken { sandbox: id }, None));
+        let (Some(held), Some(open)) = (self.held.get(&id), self.open.get(invocation)) else {
+            return not_taken;
+        };
+        if let Err(refused) = held.sandbox.begin_invocation() {
+            tracing::debug!(sandbox = %id, %refused, "it died unnoticed: another gets the invocation");
+            return not_taken;
+        }
+        let limit = held.function.timeout;
+        let offer = offer(&open.request, &self.setup.plan.region, limit);
+        if !held.api.offer(offer) {
+            return not_taken;
+        }
+        let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
+        let timer = self.timer(limit, overdue);
+        self.setup.metrics.started(&held.function.name, origin);
+        if let Some(held) = self.held.get_mut(&id) {
+            held.timer = Some(timer);
+            held.serving = Some(invocation.clone());
+        }
+        None
+    }
+
+    pub(super) fn sleep(&mut self, id: SandboxId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let work = held.sandbox.sleep();
+        let task = self.report(async move { Message::Slept { sandbox: id, result: work.await } });
+        if let Some(held) = self.held.get_mut(&id) {
+            held.sleeping = Some(task);
+        }
+    }
+
+    /// The sleep that it breaks off reports first: its late word would be taken for the next sleep's.
+    pub(super) fn wake(&mut self, id: SandboxId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let (work, sleeping) = (held.sandbox.wake(), held.sleeping.take());
+        self.report(async move {
+            let result = work.await;
+            if let Some(sleeping) = sleeping {
+                drop(sleeping.await);
+            }
+            Message::Woke { sandbox: id, result }
+        });
+    }
+
+    pub(super) fn check(&mut self, id: SandboxId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let work = held.sandbox.check();
+        self.report(async move { Message::Checked { sandbox: id, result: work.await } });
+    }
+
+    pub(super) fn reject(&mut self, invocation: &InvocationId, why: Why, fault: Option<&Fault>) {
+        let unknown = || Outcome::ServiceError { message: "the sandbox failed".to_owned() };
+        let outcome = match why {
+            Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
+            Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
+            Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
+            Why::UnknownFunction => Outcome::ServiceError { message: "no such function".to_owned() },
+        };
+        self.finish(invocation, outcome);
+    }
+
+    /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
+    pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome) {
+        let Some(open) = self.open.remove(invocation) else { return };
+        self.setup.metrics.ended(&open.request.function, Ending::of(&outcome));
+        drop(open.reply.send(outcome)); // A client that has hung up needs no answer.
+    }
+
+    /// Lets something run, and hears of it.
+    pub(super) fn report(&self, work: impl Future<Output = Message> + Send + 'static) -> JoinHandle<()> {
+        let messages = self.messages.clone();
+        tokio::spawn(async move {
+            let message = work.await;
+            drop(messages.send(message).await); // Fails when the actor has ended: nobody wants to know.
+        })
+    }
+
+    pub(super) fn timer(&self, after: Duration, message: Message) -> Timer {
+        Timer(self.report(async move {
+            tokio::time::sleep(after).await;
+            message
+        }))
+    }
+}
+
+fn offer(request: &Request, region: &str, limit: Duration) -> Offer {
+    let deadline = SystemTime::now() + limit;
+    let since_1970 = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Offer {
+        invocation: request.invocation.clone(),
+        payload: request.payload.clone(),
+        deadline_ms: since_1970.as_millis(),
+        arn: arn(region, &request.function),
+        trace_id: request.trace_id.clone(),
+        client_context: request.client_context.clone(),
+        cognito_identity: request.cognito_identity.clone(),
+    }
+}

@@ -1,0 +1,221 @@
+//! What the actor hears, and which event each message is to the brain.
+
+use std::sync::Arc;
+
+use brain::{Event, StartId};
+use node::{CheckError, Exit, SleepError, WakeError};
+use protocol::{CheckRecord, FunctionName, InvocationId, SandboxId, SleepRecord, WakeRecord};
+use tokio::sync::oneshot;
+
+use super::super::operator::Waiters;
+use super::super::{Count, Done, Message, OperateError, Request, Verb};
+use super::launching::Launched;
+use super::{Actor, Held, LATER_MAX, Open};
+use crate::functions::Function;
+use crate::outcome::{self, Fault, Outcome};
+use crate::output::{self, Ring};
+use crate::runtime_api::{RuntimeApi, RuntimeEvent};
+
+impl Actor {
+    pub(super) fn hear(&mut self, message: Message) {
+        match message {
+            Message::Invoke { request, reply } => self.invoke(request, reply),
+            Message::Launched { start, result } => self.launched(start, result),
+            Message::Runtime { sandbox, event } => self.runtime_event(sandbox, event),
+            Message::Slept { sandbox, result } => self.slept(sandbox, result),
+            Message::Woke { sandbox, result } => self.woke(sandbox, result),
+            Message::Checked { sandbox, result } => self.checked(sandbox, result),
+            Message::Exited { sandbox, exit } => self.exited(sandbox, exit),
+            Message::InitOverdue { sandbox } => {
+                let fault = Fault::InitTimeout(self.setup.plan.init_timeout);
+                self.tell((Event::InitFailed { sandbox }, Some(fault)));
+            }
+            Message::InvocationOverdue { sandbox, invocation } => self.overdue(sandbox, &invocation),
+            Message::Operate { sandbox, verb, reply } => self.operate(sandbox, verb, reply),
+            Message::Count { reply } => drop(reply.send(self.count())),
+            Message::Shutdown { reply } => self.shut_down(reply),
+        }
+    }
+
+    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
+        let (invocation, function) = (request.invocation.clone(), request.function.clone());
+        self.open.insert(invocation.clone(), Open { request, reply });
+        if self.shutdown.is_some() {
+            let message = "the server is shutting down".to_owned();
+            return self.finish(&invocation, Outcome::ServiceError { message });
+        }
+        self.tell((Event::Invoke { invocation, function }, None));
+    }
+
+    pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, String>) {
+        let Some(function) = self.starts.remove(&start) else { return };
+        let launched = match result {
+            Ok(launched) => launched,
+            Err(message) => {
+                tracing::error!(function = %function.name, "{message}");
+                return self.tell((Event::StartFailed { start }, Some(Fault::Launch(message))));
+            }
+        };
+        let id = launched.sandbox.id();
+        let held = self.hold(id, function, launched);
+        self.held.insert(id, held);
+        self.tell((Event::Started { start, sandbox: id }, None));
+        if self.shutdown.is_some() {
+            self.tell((Event::Purge { sandbox: id }, None));
+        }
+    }
+
+    pub(super) fn hold(&self, id: SandboxId, function: Arc<Function>, launched: Launched) -> Held {
+        let Launched { sandbox, listener, output } = launched;
+        let ring = Ring::default();
+        tokio::spawn(output::follow(output, function.name.clone(), id, ring.clone()));
+        let exit = sandbox.exit();
+        self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
+        Held {
+            api: RuntimeApi::serve(listener, id, self.messages.clone()),
+            timer: Some(self.timer(self.setup.plan.init_timeout, Message::InitOverdue { sandbox: id })),
+            sandbox,
+            function,
+            is_ready: false,
+            serving: None,
+            sleeping: None,
+            waiters: Waiters::default(),
+            is_settling: false,
+            later: Vec::new(),
+            _ring: ring,
+        }
+    }
+
+    pub(super) fn runtime_event(&mut self, sandbox: SandboxId, event: RuntimeEvent) {
+        match event {
+            RuntimeEvent::Ready => self.ready(sandbox),
+            RuntimeEvent::Answered { invocation, outcome } => {
+                if let Some(held) = self.held.get_mut(&sandbox) {
+                    held.is_settling = true; // Before the client hears: it may command at once.
+                }
+                self.finish(&invocation, outcome);
+                self.tell((Event::Answered { sandbox }, None));
+            }
+            RuntimeEvent::InitError(payload) => {
+                self.tell((Event::InitFailed { sandbox }, Some(Fault::InitError(payload))));
+            }
+        }
+    }
+
+    pub(super) fn ready(&mut self, id: SandboxId) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.timer = None;
+        held.serving = None;
+        held.is_settling = false;
+        let later = std::mem::take(&mut held.later);
+        let marked = if held.is_ready { held.sandbox.end_invocation() } else { held.sandbox.mark_ready() };
+        held.is_ready = true;
+        match marked {
+            Ok(()) => self.tell((Event::Ready { sandbox: id }, None)),
+            Err(refused) => {
+                // It was purged, or it died; if neither, nobody knows what it is, and it must go.
+                tracing::debug!(sandbox = %id, %refused, "a sandbox asks for an invocation");
+                self.tell((Event::Purge { sandbox: id }, None));
+            }
+        }
+        for (verb, reply) in later {
+            self.operate(id, verb, reply);
+        }
+    }
+
+    pub(super) fn slept(&mut self, id: SandboxId, result: Result<SleepRecord, SleepError>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.sleeping = None;
+        let told = result.as_ref().map(|_| None).map_err(ToString::to_string);
+        held.waiters.end(Verb::Sleep, &held.sandbox, told);
+        match result {
+            Ok(record) => {
+                self.setup.metrics.slept(&record);
+                self.tell((Event::Slept { sandbox: id }, None));
+            }
+            Err(SleepError::Gone) => {} // Its exit follows.
+            Err(error) => {
+                tracing::debug!(sandbox = %id, %error, "no sleep");
+                self.tell((Event::LeftWarm { sandbox: id }, None));
+            }
+        }
+    }
+
+    pub(super) fn woke(&mut self, id: SandboxId, result: Result<Option<WakeRecord>, WakeError>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let told = result.as_ref().map(|_| None).map_err(ToString::to_string);
+        held.waiters.end(Verb::Wake, &held.sandbox, told);
+        match result {
+            Ok(record) => {
+                let restored = record.is_some();
+                record.iter().for_each(|record| self.setup.metrics.woke(record));
+                self.tell((Event::Woke { sandbox: id, restored }, None));
+            }
+            Err(error) => {
+                tracing::warn!(sandbox = %id, %error, "no wake: it is purged");
+                self.tell((Event::Purge { sandbox: id }, None));
+            }
+        }
+    }
+
+    pub(super) fn checked(&mut self, id: SandboxId, result: Result<CheckRecord, CheckError>) {
+        let Some(held) = self.held.get_mut(&id) else { return };
+        let told = result.as_ref().map(|record| Some(record.clone())).map_err(ToString::to_string);
+        held.waiters.end(Verb::Check, &held.sandbox, told);
+        let event = match result {
+            Ok(_) | Err(CheckError::Sleep(_)) => Event::Checked { sandbox: id },
+            Err(CheckError::Wake(_)) => Event::Purge { sandbox: id },
+        };
+        self.tell((event, None));
+    }
+
+    pub(super) fn exited(&mut self, id: SandboxId, exit: Exit) {
+        let Some(mut held) = self.held.remove(&id) else { return };
+        tracing::debug!(sandbox = %id, ?exit, "gone");
+        held.waiters.end_all(&held.sandbox);
+        self.tell((Event::Gone { sandbox: id }, Some(Fault::Exit(exit))));
+    }
+
+    /// The answer took too long, or after it the next `next`.
+    pub(super) fn overdue(&mut self, sandbox: SandboxId, invocation: &InvocationId) {
+        let Some(held) = self.held.get(&sandbox) else { return };
+        if held.serving.as_ref() != Some(invocation) {
+            return; // It asked for the next while this message was under way.
+        }
+        let outcome = outcome::timed_out(invocation, held.function.timeout);
+        self.finish(invocation, outcome);
+        self.tell((Event::Purge { sandbox }, None));
+    }
+
+    pub(super) fn operate(
+        &mut self,
+        sandbox: SandboxId,
+        verb: Verb,
+        reply: oneshot::Sender<Result<Done, OperateError>>,
+    ) {
+        let Some(held) = self.held.get_mut(&sandbox) else {
+            return drop(reply.send(Err(OperateError::Unknown { sandbox })));
+        };
+        if held.is_settling && matches!(verb, Verb::Sleep | Verb::Check) && held.later.len() < LATER_MAX {
+            return held.later.push((verb, reply));
+        }
+        held.waiters.push(sandbox, verb, reply);
+        let event = match verb {
+            Verb::Sleep => Event::Sleep { sandbox },
+            Verb::Wake => Event::Wake { sandbox },
+            Verb::Check => Event::Check { sandbox },
+            Verb::Purge => Event::Purge { sandbox },
+        };
+        self.tell((event, None));
+    }
+
+    pub(super) fn count(&self) -> Vec<Count> {
+        let names = self.setup.catalogue.iter().map(|function| function.name.clone());
+        let count = |function: FunctionName| Count {
+            queued: self.brain.queue_len(&function),
+            sandboxes: self.brain.alive(&function),
+            function,
+        };
+        names.map(count).collect()
+    }
+}

@@ -1,0 +1,49 @@
+//! One launch: a port, a pipe, a process.
+
+use std::io::PipeReader;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+use crate::functions::Function;
+use crate::hands::{NodeHands, SandboxHands};
+use crate::launch::{Individual, Launcher};
+use crate::runtime_api;
+
+/// A sandbox that was launched and has not been served yet.
+pub(crate) struct Launched {
+    pub(super) sandbox: Arc<dyn SandboxHands>,
+    pub(super) listener: TcpListener,
+    pub(super) output: PipeReader,
+}
+
+/// Launches one sandbox. The error is for the log and the client both, so it is text.
+pub(super) async fn launch(
+    launcher: Arc<Launcher>,
+    node: Arc<dyn NodeHands>,
+    function: Arc<Function>,
+) -> Result<Launched, String> {
+    let listener = runtime_api::bind().await.map_err(|error| format!("bind a port: {error}"))?;
+    let port = listener.local_addr().map_err(|error| format!("bind a port: {error}"))?.port();
+    let blocking = tokio::task::spawn_blocking(move || {
+        let (output, stdout) = std::io::pipe().map_err(|error| format!("make a pipe: {error}"))?;
+        let stderr = stdout.try_clone().map_err(|error| format!("make a pipe: {error}"))?;
+        let own = Individual {
+            port,
+            log_stream: format!("[$LATEST]{}", uuid::Uuid::new_v4().simple()),
+            stdout: stdout.into(),
+            stderr: stderr.into(),
+        };
+        let spec = launcher.spec(&function, own).map_err(|error| chain(&error))?;
+        let sandbox = node.launch(spec).map_err(|error| chain(&error))?;
+        Ok::<_, String>((sandbox, output))
+    });
+    let (sandbox, output) = blocking.await.map_err(|error| format!("launch: {error}"))??;
+    Ok(Launched { sandbox, listener, output })
+}
+
+/// An error and what is behind it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |text, source| format!("{text}: {source}"))
+}

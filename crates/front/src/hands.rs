@@ -1,0 +1,93 @@
+//! The few things that dispatch asks of a node, as a trait. The node itself is the one implementation that
+//! counts; the double in the tests is for faults that real sandboxes cannot be made to show: a sleep refused, a
+//! wake that fails, a sandbox that dies between two calls.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, WakeError};
+use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, WakeRecord};
+
+/// Work that a sandbox's driver does.
+pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A node, as dispatch sees it. For what each call means see `node::Node`.
+pub(crate) trait NodeHands: Send + Sync + 'static {
+    fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError>;
+    fn sandboxes(&self) -> Vec<SandboxRecord>;
+    fn record(&self) -> NodeRecord;
+}
+
+/// A sandbox, as dispatch sees it. For what each call means see `node::Sandbox`.
+pub(crate) trait SandboxHands: Send + Sync + 'static {
+    fn id(&self) -> SandboxId;
+    fn mark_ready(&self) -> Result<(), Refused>;
+    fn begin_invocation(&self) -> Result<(), Refused>;
+    fn end_invocation(&self) -> Result<(), Refused>;
+    fn sleep(&self) -> Work<Result<SleepRecord, SleepError>>;
+    fn wake(&self) -> Work<Result<Option<WakeRecord>, WakeError>>;
+    fn check(&self) -> Work<Result<CheckRecord, CheckError>>;
+    fn purge(&self);
+    fn exit(&self) -> Work<Exit>;
+    fn record(&self) -> SandboxRecord;
+}
+
+impl NodeHands for Node {
+    fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError> {
+        Ok(Arc::new(Node::launch(self, spec)?))
+    }
+
+    fn sandboxes(&self) -> Vec<SandboxRecord> {
+        Node::sandboxes(self).iter().map(Sandbox::record).collect()
+    }
+
+    fn record(&self) -> NodeRecord {
+        Node::record(self)
+    }
+}
+
+impl SandboxHands for Sandbox {
+    fn id(&self) -> SandboxId {
+        Sandbox::id(self)
+    }
+
+    fn mark_ready(&self) -> Result<(), Refused> {
+        Sandbox::mark_ready(self)
+    }
+
+    fn begin_invocation(&self) -> Result<(), Refused> {
+        Sandbox::begin_invocation(self)
+    }
+
+    fn end_invocation(&self) -> Result<(), Refused> {
+        Sandbox::end_invocation(self)
+    }
+
+    fn sleep(&self) -> Work<Result<SleepRecord, SleepError>> {
+        let sandbox = self.clone();
+        Box::pin(async move { Sandbox::sleep(&sandbox).await })
+    }
+
+    fn wake(&self) -> Work<Result<Option<WakeRecord>, WakeError>> {
+        let sandbox = self.clone();
+        Box::pin(async move { Sandbox::wake(&sandbox).await })
+    }
+
+    fn check(&self) -> Work<Result<CheckRecord, CheckError>> {
+        let sandbox = self.clone();
+        Box::pin(async move { Sandbox::check(&sandbox).await })
+    }
+
+    fn purge(&self) {
+        Sandbox::purge(self);
+    }
+
+    fn exit(&self) -> Work<Exit> {
+        let sandbox = self.clone();
+        Box::pin(async move { Sandbox::exit(&sandbox).await })
+    }
+
+    fn record(&self) -> SandboxRecord {
+        Sandbox::record(self)
+    }
+}

@@ -1,0 +1,205 @@
+//! The HTTP door: Lambda's `Invoke` and the list of functions.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use protocol::{FunctionName, InvocationId};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use crate::aws_error::AwsError;
+use crate::body;
+use crate::dispatch::{Dispatch, Request, arn};
+use crate::functions::{Catalogue, Function};
+use crate::names::{self, FunctionRef};
+use crate::outcome::{Outcome, Throttle};
+
+/// What Lambda takes as a request.
+const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
+const REQUESTS_MAX: usize = 512;
+
+/// What every request needs.
+#[derive(Clone)]
+pub(crate) struct Door {
+    dispatch: Dispatch,
+    catalogue: Arc<Catalogue>,
+    region: Arc<str>,
+    permits: Arc<Semaphore>,
+}
+
+impl Door {
+    pub(crate) fn new(dispatch: Dispatch, catalogue: Arc<Catalogue>, region: &str) -> Self {
+        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    }
+
+    pub(crate) fn router(self) -> Router {
+        Router::new()
+            .route("/2015-03-31/functions", get(list))
+            .route("/2015-03-31/functions/", get(list))
+            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
+            .with_state(self)
+    }
+}
+
+#[derive(Deserialize)]
+struct Qualifier {
+    #[serde(rename = "Qualifier")]
+    qualifier: Option<String>,
+}
+
+async fn invoke(
+    State(door): State<Door>,
+    Path(name): Path<String>,
+    Query(query): Query<Qualifier>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
+    let asked = Asked { name, qualifier: query.qualifier, headers, body };
+    let answered = door.answer(&invocation, asked).await;
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    if let Ok(id) = HeaderValue::try_from(invocation.0) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+/// A request as it came in.
+struct Asked {
+    name: String,
+    qualifier: Option<String>,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl Door {
+    async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        let permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
+        let function = self.find(&asked.name, asked.qualifier.as_deref())?;
+        let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
+        let payload = read_payload(asked.body).await?;
+        let request = request(invocation, function.name.clone(), payload, &asked.headers);
+        match kind {
+            None | Some(b"RequestResponse") => {
+                let outcome = self.dispatch.invoke(request).await;
+                outcome_response(outcome)
+            }
+            Some(b"Event") => {
+                let dispatch = self.dispatch.clone();
+                tokio::spawn(async move {
+                    let outcome = dispatch.invoke(request).await;
+                    tracing::debug!(?outcome, "an event was handled");
+                    drop(permit); // The event is a request until it is handled.
+                });
+                Ok(StatusCode::ACCEPTED.into_response())
+            }
+            Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
+            Some(_) => {
+                Err(AwsError::invalid("X-Amz-Invocation-Type must be Event, RequestResponse or DryRun"))
+            }
+        }
+    }
+
+    fn find(&self, name: &str, qualifier: Option<&str>) -> Result<&Arc<Function>, AwsError> {
+        let FunctionRef { name, qualifier: own } = names::parse(name).map_err(AwsError::from)?;
+        let not_found = |suffix: &str| {
+            AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, &name)))
+        };
+        match own.as_deref().or(qualifier) {
+            None | Some("$LATEST") => self.catalogue.get(&name).ok_or_else(|| not_found("")),
+            Some(other) => Err(not_found(&format!(":{other}"))),
+        }
+    }
+}
+
+async fn read_payload(body: Body) -> Result<Bytes, AwsError> {
+    let payload = body::read(body, REQUEST_BYTES_MAX).await.map_err(|error| match error {
+        body::ReadError::TooLarge(_) => AwsError::too_large(REQUEST_BYTES_MAX),
+        body::ReadError::Broken => AwsError::invalid("the request broke off"),
+    })?;
+    if payload.is_empty() {
+        return Ok(Bytes::from_static(b"{}")); // As Lambda does: no event is an empty event.
+    }
+    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+        Ok(_) => Ok(payload),
+        Err(error) => Err(AwsError::not_json(&error)),
+    }
+}
+
+fn request(
+    invocation: &InvocationId,
+    function: FunctionName,
+    payload: Bytes,
+    headers: &HeaderMap,
+) -> Request {
+    let trace_id = headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
+    Request {
+        invocation: invocation.clone(),
+        function,
+        payload,
+        trace_id: trace_id.map_or_else(new_trace_id, str::to_owned),
+        client_context: headers.get("x-amz-client-context").and_then(client_context),
+        cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
+    }
+}
+
+/// Clients send it in base64, runtimes get it as JSON. What is neither is not passed on.
+fn client_context(value: &HeaderValue) -> Option<HeaderValue> {
+    let bytes = crate::base64::decode(value.as_bytes())?;
+    HeaderValue::from_bytes(&bytes).ok()
+}
+
+/// In X-Ray's form; not sampled, for nobody collects it.
+fn new_trace_id() -> String {
+    let random = uuid::Uuid::new_v4().simple().to_string();
+    let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("Root=1-{:08x}-{};Sampled=0", seconds.as_secs() as u32, &random[..24])
+}
+
+fn outcome_response(outcome: Outcome) -> Result<Response, AwsError> {
+    let (payload, content_type, error) = match outcome {
+        Outcome::Answer { payload, content_type } => (payload, content_type, None),
+        Outcome::FunctionError { payload, .. } => (payload, "application/json".to_owned(), Some("Unhandled")),
+        Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
+        Outcome::ServiceError { message } => return Err(AwsError::service(message)),
+    };
+    let mut response = Body::from(payload).into_response();
+    let headers = response.headers_mut();
+    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    if let Ok(content_type) = HeaderValue::try_from(content_type) {
+        headers.insert("content-type", content_type);
+    }
+    if let Some(error) = error {
+        headers.insert("x-amz-function-error", HeaderValue::from_static(error));
+    }
+    Ok(response)
+}
+
+async fn list(State(door): State<Door>) -> Response {
+    let describe = |function: &Arc<Function>| {
+        json!({
+            "FunctionName": function.name,
+            "FunctionArn": arn(&door.region, &function.name),
+            "Handler": function.handler,
+            "MemorySize": function.memory_mb,
+            "Timeout": function.timeout.as_secs_f64().ceil(),
+            "Version": "$LATEST",
+            "CodeSha256": function.version,
+            "PackageType": "Zip",
+            "State": "Active",
+        })
+    };
+    let functions: Vec<_> = door.catalogue.iter().map(describe).collect();
+    axum::Json(json!({ "Functions": functions })).into_response()
+}

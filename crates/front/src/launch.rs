@@ -1,0 +1,244 @@
+//! Turns a function into what the node launches: program, environment, limits, layout.
+//!
+//! The environment lies on the stack. So that the stacks of one function's sandboxes are alike, all their values
+//! have the same length: a longer one would shift everything below it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use node::{LaunchSpec, Layout, Limits, Output, Sharing};
+
+use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
+use crate::functions::Function;
+use crate::python::{Interpreter, Interpreters, PythonError, search_path};
+use crate::secret::NodeSecret;
+
+/// The runtime client for interpreters that have none.
+const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+const MIB: u64 = 1024 * 1024;
+
+/// Where glibc starts to map blocks of their own. This is its default, but set: left alone the limit moves with
+/// what was freed, and the same block would lie in the heap of one sandbox and outside it in another.
+const MMAP_THRESHOLD: &str = "131072";
+
+/// Everything about launching that is the same for all functions.
+pub(crate) struct Launcher {
+    runtime_dir: PathBuf,
+    region: String,
+    secret: NodeSecret,
+    interpreters: Interpreters,
+}
+
+/// The launcher cannot be set up.
+#[derive(Debug, thiserror::Error)]
+#[error("write to {path:?}")]
+pub struct DataDirError {
+    /// The file or folder in the data directory.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// What differs between two sandboxes of one function.
+pub(crate) struct Individual {
+    /// Its Runtime API's port on the loopback interface.
+    pub(crate) port: u16,
+    /// Its log stream: always as long.
+    pub(crate) log_stream: String,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+}
+
+impl Launcher {
+    /// Puts the secret and the bundled runtime client into the data directory.
+    pub(crate) fn new(data_dir: &Path, region: &str, python: Option<PathBuf>) -> Result<Self, DataDirError> {
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| DataDirError { path, source }
+        };
+        let runtime_dir = data_dir.join("runtime");
+        std::fs::create_dir_all(&runtime_dir).map_err(at(&runtime_dir))?;
+        let runtime_dir = runtime_dir.canonicalize().map_err(at(&runtime_dir))?;
+        let bootstrap = runtime_dir.join("bootstrap.py");
+        std::fs::write(&bootstrap, BOOTSTRAP).map_err(at(&bootstrap))?;
+        let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
+        let region = region.to_owned();
+        Ok(Self { runtime_dir, region, secret, interpreters: Interpreters::new(python) })
+    }
+
+    /// What to launch. Blocking: a new interpreter is asked what it is.
+    pub(crate) fn spec(&self, function: &Function, own: Individual) -> Result<LaunchSpec, PythonError> {
+        let mut env = self.environment(function, &own);
+        let (program, args) = match function.runtime {
+            Runtime::Provided => (function.root.join("bootstrap").into(), Vec::new()),
+            Runtime::Python => {
+                let python = self.interpreters.get(function.python.as_deref())?;
+                env.insert("AWS_EXECUTION_ENV".into(), format!("AWS_Lambda_python{}", python.version).into());
+                (python.path.clone().into(), self.python_args(function, &python))
+            }
+        };
+        Ok(LaunchSpec {
+            name: function.name.to_string(),
+            program,
+            args,
+            env: env.into_iter().collect(),
+            cwd: Some(function.root.clone()),
+            limits: limits(function),
+            layout: self.layout(function),
+            sharing: sharing(function),
+            stdout: Output::To(own.stdout),
+            stderr: Output::To(own.stderr),
+        })
+    }
+
+    fn python_args(&self, function: &Function, python: &Interpreter) -> Vec<OsString> {
+        let ships_ric = function.root.join("awslambdaric/__main__.py").is_file();
+        let handler = function.handler.clone().into();
+        if python.has_ric || ships_ric {
+            vec!["-m".into(), "awslambdaric".into(), handler]
+        } else {
+            vec![self.runtime_dir.join("bootstrap.py").into(), handler]
+        }
+    }
+
+    fn layout(&self, function: &Function) -> Layout {
+        match function.layout {
+            LayoutChoice::Pinned => {
+                Layout::Pinned { secret: self.secret.layout(&function.name, &function.version) }
+            }
+            LayoutChoice::Random => Layout::Random,
+        }
+    }
+
+    /// As Lambda has it. What the function brings along comes before our defaults and after what a runtime
+    /// client relies on. Of the node's own environment only `PATH` goes in.
+    fn environment(&self, function: &Function, own: &Individual) -> BTreeMap<OsString, OsString> {
+        let mut env: BTreeMap<OsString, OsString> = BTreeMap::new();
+        env.insert("PATH".into(), search_path());
+        let mut set = |key: &str, value: String| env.insert(key.into(), value.into());
+        set("LANG", "C.UTF-8".to_owned());
+        set("TZ", ":UTC".to_owned());
+        set("AWS_REGION", self.region.clone());
+        set("AWS_DEFAULT_REGION", self.region.clone());
+        if function.layout == LayoutChoice::Pinned {
+            set("MALLOC_MMAP_THRESHOLD_", MMAP_THRESHOLD.to_owned());
+        }
+        for (key, value) in &function.environment {
+            set(key, value.clone());
+        }
+        if function.layout == LayoutChoice::Pinned {
+            // The order of sets and dictionaries of strings follows this seed, and with it where things lie.
+            let seed = self.secret.hash_seed(&function.name, &function.version);
+            set("PYTHONHASHSEED", seed.to_string());
+        }
+        set("_HANDLER", function.handler.clone());
+        set("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{}", own.port));
+        set("AWS_LAMBDA_FUNCTION_NAME", function.name.to_string());
+        set("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned());
+        set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string());
+        set("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name));
+        set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
+        set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned());
+        env.insert("LAMBDA_TASK_ROOT".into(), function.root.clone().into());
+        env.insert("LAMBDA_RUNTIME_DIR".into(), self.runtime_dir.clone().into());
+        env
+    }
+}
+
+fn limits(function: &Function) -> Limits {
+    Limits {
+        memory_bytes: Some(function.memory_mb.saturating_mul(MIB)),
+        processes: Some(function.processes),
+        file_bytes: Some(function.file_mb.saturating_mul(MIB)),
+        open_files: Some(function.open_files),
+    }
+}
+
+fn sharing(function: &Function) -> Sharing {
+    match function.sharing {
+        SharingScope::Tenant => Sharing::Domain("tenant".to_owned()),
+        SharingScope::Function => Sharing::Domain(format!("function {} {}", function.name, function.version)),
+        SharingScope::None => Sharing::None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::load_function;
+
+    struct Bench {
+        dir: tempfile::TempDir,
+        launcher: Launcher,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().unwrap();
+        let launcher = Launcher::new(&dir.path().join("data"), "eu-west-1", None).unwrap();
+        Bench { dir, launcher }
+    }
+
+    impl Bench {
+        fn spec(&self, name: &str, toml: &str, port: u16) -> LaunchSpec {
+            let root = self.dir.path().join(name);
+            std::fs::create_dir_all(&root).unwrap();
+            std::fs::write(root.join("lambda_function.py"), "").unwrap();
+            std::fs::write(root.join("function.toml"), toml).unwrap();
+            let (_, stdout) = std::io::pipe().unwrap();
+            let log_stream = "s".to_owned();
+            let stderr = stdout.try_clone().unwrap();
+            let own = Individual { port, log_stream, stdout: stdout.into(), stderr: stderr.into() };
+            self.launcher.spec(&load_function(&root).unwrap(), own).unwrap()
+        }
+    }
+
+    fn value(spec: &LaunchSpec, key: &str) -> Option<String> {
+        let found = spec.env.iter().find(|(k, _)| k == key);
+        found.map(|(_, v)| v.to_string_lossy().into_owned())
+    }
+
+    #[test]
+    fn sandboxes_of_one_version_are_launched_alike_and_of_two_functions_not() {
+        let bench = bench();
+        let (a, b, other) =
+            (bench.spec("f", "", 40001), bench.spec("f", "", 40002), bench.spec("g", "", 40003));
+        assert_eq!(a.layout, b.layout);
+        assert_eq!(value(&a, "PYTHONHASHSEED"), value(&b, "PYTHONHASHSEED"));
+        assert_ne!(a.layout, other.layout);
+        assert_ne!(value(&a, "PYTHONHASHSEED"), value(&other, "PYTHONHASHSEED"));
+        let lens = |spec: &LaunchSpec| spec.env.iter().map(|(k, v)| (k.clone(), v.len())).collect::<Vec<_>>();
+        assert_eq!(lens(&a), lens(&b), "the environment of one of them would shift its stack");
+    }
+
+    #[test]
+    fn a_random_layout_pins_nothing() {
+        let spec = bench().spec("f", "layout = 'random'", 40001);
+        assert_eq!(spec.layout, Layout::Random);
+        assert_eq!((value(&spec, "PYTHONHASHSEED"), value(&spec, "MALLOC_MMAP_THRESHOLD_")), (None, None));
+    }
+
+    #[test]
+    fn a_function_sees_lambdas_environment_and_its_own_and_not_ours() {
+        let toml = "memory_mb = 128\nsharing = 'none'\n[environment]\nTZ = 'Asia/Tokyo'\nKEY = 'value'";
+        let spec = bench().spec("f", toml, 40001);
+        let expected = [
+            ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:40001"),
+            ("AWS_LAMBDA_FUNCTION_NAME", "f"),
+            ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
+            ("AWS_REGION", "eu-west-1"),
+            ("_HANDLER", "lambda_function.lambda_handler"),
+            ("TZ", "Asia/Tokyo"),
+            ("KEY", "value"),
+        ];
+        for (key, text) in expected {
+            assert_eq!(value(&spec, key).as_deref(), Some(text), "{key}");
+        }
+        assert_eq!(value(&spec, "HOME"), None);
+        assert_eq!(value(&spec, "CARGO"), None);
+        assert_eq!(spec.limits.memory_bytes, Some(128 * MIB));
+        assert_eq!(spec.sharing, Sharing::None);
+    }
+}

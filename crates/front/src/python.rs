@@ -1,0 +1,134 @@
+//! Python interpreters: which one runs functions, and what it can import. Each is asked once.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an interpreter may take to say what it is; a healthy one takes 20 ms.
+const PROBE_MAX: Duration = Duration::from_secs(10);
+
+/// How often a probe is looked after.
+const PROBE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Where programs are looked for when the node itself has no `PATH`.
+pub(crate) const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+
+/// Prints the version and whether AWS's runtime client is there, its compiled half included.
+const PROBE: &str = "import sys, importlib.util as u; print('%d.%d' % sys.version_info[:2], \
+                     all(u.find_spec(m) for m in ('awslambdaric', 'runtime_client')))";
+
+/// One interpreter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interpreter {
+    pub(crate) path: PathBuf,
+    /// `3.12`.
+    pub(crate) version: String,
+    /// Whether `awslambdaric` can be imported.
+    pub(crate) has_ric: bool,
+}
+
+/// The interpreter cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PythonError {
+    #[error("find `python3` in PATH: install Python, or name an interpreter in DORMOUSE_PYTHON")]
+    NotFound,
+    #[error("run {path:?}")]
+    Run { path: PathBuf, source: std::io::Error },
+    #[error("{path:?} did not say what it is within {PROBE_MAX:?}")]
+    Slow { path: PathBuf },
+    #[error("{path:?} is no Python 3")]
+    NotPython { path: PathBuf },
+}
+
+/// All interpreters asked so far: as many as functions name, so bounded by the catalogue.
+#[derive(Default)]
+pub(crate) struct Interpreters {
+    default: Option<PathBuf>,
+    known: Mutex<HashMap<PathBuf, Interpreter>>,
+}
+
+impl Interpreters {
+    /// `default` runs functions that name no interpreter; without it `python3` is looked up in `PATH`.
+    pub(crate) fn new(default: Option<PathBuf>) -> Self {
+        Self { default, known: Mutex::default() }
+    }
+
+    /// The interpreter for a function that names `wanted`. Blocking at the first time.
+    pub(crate) fn get(&self, wanted: Option<&Path>) -> Result<Interpreter, PythonError> {
+        let path = match wanted.or(self.default.as_deref()) {
+            Some(path) => path.to_owned(),
+            None => find_in_path("python3").ok_or(PythonError::NotFound)?,
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interpreter) = known.get(&path) {
+            return Ok(interpreter.clone());
+        }
+        let interpreter = probe(&path)?;
+        known.insert(path, interpreter.clone());
+        Ok(interpreter)
+    }
+}
+
+/// The `PATH` that sandboxes get: the node's own, since their interpreter may stand anywhere in it.
+pub(crate) fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into())
+}
+
+fn find_in_path(program: &str) -> Option<PathBuf> {
+    let candidates = search_path();
+    std::env::split_paths(&candidates).map(|dir| dir.join(program)).find(|path| path.is_file())
+}
+
+fn probe(path: &Path) -> Result<Interpreter, PythonError> {
+    let run = |source| PythonError::Run { path: path.to_owned(), source };
+    let mut child = Command::new(path)
+        .args(["-c", PROBE])
+        .env_clear() // What it can import must not hang on who started the server.
+        .env("PATH", search_path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(run)?;
+    let deadline = Instant::now() + PROBE_MAX;
+    while child.try_wait().map_err(run)?.is_none() {
+        if Instant::now() >= deadline {
+            child.kill().and_then(|()| child.wait()).map_err(run)?;
+            return Err(PythonError::Slow { path: path.to_owned() });
+        }
+        std::thread::sleep(PROBE_PAUSE);
+    }
+    let mut said = String::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(256).read_to_string(&mut said).map_err(run)?; // One short line.
+    }
+    match said.split_whitespace().collect::<Vec<_>>()[..] {
+        [version, has_ric] if version.starts_with("3.") => {
+            Ok(Interpreter { path: path.to_owned(), version: version.to_owned(), has_ric: has_ric == "True" })
+        }
+        _ => Err(PythonError::NotPython { path: path.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_python_of_the_path_is_found_and_says_its_version() {
+        let python = Interpreters::new(None).get(None).unwrap();
+        assert!(python.path.is_absolute());
+        assert!(python.version.starts_with("3."), "{}", python.version);
+    }
+
+    #[test]
+    fn what_is_no_python_is_refused() {
+        let refused = |path: &str| Interpreters::new(None).get(Some(Path::new(path))).unwrap_err();
+        assert!(matches!(refused("/bin/true"), PythonError::NotPython { .. }));
+        assert!(matches!(refused("/nowhere/python3"), PythonError::Run { .. }));
+    }
+}

@@ -1,0 +1,305 @@
+//! The AWS Lambda Runtime API, one listener for each sandbox: the address says who is calling. It passes
+//! invocations in and answers out; which invocation, and what becomes of it, is `dispatch`'s.
+//!
+//! A sandbox that sleeps does so in the middle of `next`: its connection stays open, and nothing is written to it
+//! before it woke, because nothing is offered before.
+
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::ListenerExt;
+use bytes::Bytes;
+use protocol::{InvocationId, SandboxId};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::body::{self, TooLarge};
+use crate::dispatch::Message;
+use crate::outcome::{self, Outcome};
+
+/// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
+pub(crate) const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
+
+/// An error report is text; Lambda shows 256 KB of it at most.
+const ERROR_BYTES_MAX: usize = 256 * 1024;
+
+/// How often another port is tried, to get one of five digits: all environments are to be equally long. The
+/// kernel's range starts at 32768, unless somebody changed it.
+const PORT_TRIES_MAX: usize = 16;
+
+/// An invocation on its way into a sandbox.
+#[derive(Clone, Debug)]
+pub(crate) struct Offer {
+    pub(crate) invocation: InvocationId,
+    pub(crate) payload: Bytes,
+    /// Milliseconds since 1970.
+    pub(crate) deadline_ms: u128,
+    pub(crate) arn: String,
+    pub(crate) trace_id: String,
+    /// As the client sent them.
+    pub(crate) client_context: Option<HeaderValue>,
+    pub(crate) cognito_identity: Option<HeaderValue>,
+}
+
+/// What the sandbox did.
+#[derive(Clone, Debug)]
+pub(crate) enum RuntimeEvent {
+    /// It asks for an invocation.
+    Ready,
+    /// It answered the invocation it has.
+    Answered { invocation: InvocationId, outcome: Outcome },
+    /// It cannot initialise; this is its report.
+    InitError(Bytes),
+}
+
+/// The server of one sandbox. Dropping it closes the listener and every connection.
+pub(crate) struct RuntimeApi {
+    offers: mpsc::Sender<Offer>,
+    server: JoinHandle<()>,
+}
+
+impl RuntimeApi {
+    /// Serves `listener`. The sandbox may be connected already: the kernel keeps its request until now.
+    pub(crate) fn serve(
+        listener: TcpListener,
+        sandbox: SandboxId,
+        messages: mpsc::Sender<Message>,
+    ) -> RuntimeApi {
+        let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
+        let call = Call {
+            sandbox,
+            phase: Arc::new(Mutex::new(Phase::Init)),
+            offers: Arc::new(tokio::sync::Mutex::new(taken)),
+            messages,
+        };
+        let listener = listener.tap_io(|stream| {
+            // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "TCP_NODELAY");
+            }
+        });
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router(call)).await {
+                tracing::warn!(%sandbox, %error, "its Runtime API ended");
+            }
+        });
+        RuntimeApi { offers, server }
+    }
+
+    /// Hands over an invocation; false if the sandbox has not taken the one before.
+    pub(crate) fn offer(&self, offer: Offer) -> bool {
+        self.offers.try_send(offer).is_ok()
+    }
+}
+
+impl Drop for RuntimeApi {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// A listener on the loopback interface whose port has five digits.
+pub(crate) async fn bind() -> std::io::Result<TcpListener> {
+    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    for _ in 0..PORT_TRIES_MAX {
+        if listener.local_addr()?.port() >= 10_000 {
+            break;
+        }
+        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    }
+    Ok(listener)
+}
+
+/// Where the sandbox stands in the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    Init,
+    Waiting,
+    Serving(InvocationId),
+    Answered(InvocationId),
+    Failed,
+}
+
+/// What every call needs.
+#[derive(Clone)]
+struct Call {
+    sandbox: SandboxId,
+    phase: Arc<Mutex<Phase>>,
+    offers: Arc<tokio::sync::Mutex<mpsc::Receiver<Offer>>>,
+    messages: mpsc::Sender<Message>,
+}
+
+fn router(call: Call) -> Router {
+    Router::new()
+        .route("/2018-06-01/ping", get(|| async { "pong" }))
+        .route("/2018-06-01/runtime/invocation/next", get(next))
+        .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
+        .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
+        .route("/2018-06-01/runtime/init/error", post(init_error))
+        .with_state(call)
+}
+
+async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
+    let is_news = {
+        let mut phase = call.phase();
+        let is_news = match *phase {
+            Phase::Init | Phase::Answered(_) => true,
+            Phase::Waiting => false, // Asked again after its connection broke.
+            Phase::Serving(_) | Phase::Failed => return Err(Wrong::Order),
+        };
+        *phase = Phase::Waiting;
+        is_news
+    };
+    if is_news {
+        call.report(RuntimeEvent::Ready).await?;
+    }
+    let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
+    *call.phase() = Phase::Serving(offer.invocation.clone());
+    invocation_response(offer)
+}
+
+fn invocation_response(offer: Offer) -> Result<Response, Wrong> {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, text: String| {
+        let value = HeaderValue::try_from(text).map_err(|_| Wrong::Closed)?; // Ours are all plain ASCII.
+        headers.insert(name, value);
+        Ok::<_, Wrong>(())
+    };
+    set("lambda-runtime-aws-request-id", offer.invocation.0)?;
+    set("lambda-runtime-deadline-ms", offer.deadline_ms.to_string())?;
+    set("lambda-runtime-invoked-function-arn", offer.arn)?;
+    set("lambda-runtime-trace-id", offer.trace_id)?;
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in [
+        ("lambda-runtime-client-context", offer.client_context),
+        ("lambda-runtime-cognito-identity", offer.cognito_identity),
+    ] {
+        if let Some(value) = value {
+            headers.insert(name, value);
+        }
+    }
+    Ok((headers, offer.payload).into_response())
+}
+
+async fn response(
+    State(call): State<Call>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Wrong> {
+    let invocation = InvocationId(id);
+    call.check_serving(&invocation)?; // Before megabytes are read for nothing.
+    match body::read(body, RESPONSE_BYTES_MAX).await {
+        Ok(payload) => {
+            let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+            let content_type = content_type.unwrap_or("application/json").to_owned();
+            call.answer(invocation, Outcome::Answer { payload, content_type }).await?;
+            Ok(StatusCode::ACCEPTED)
+        }
+        Err(body::ReadError::TooLarge(TooLarge { len })) => {
+            call.answer(invocation, outcome::too_large(len, RESPONSE_BYTES_MAX)).await?;
+            Err(Wrong::TooLarge)
+        }
+        Err(body::ReadError::Broken) => Err(Wrong::Closed),
+    }
+}
+
+async fn error(State(call): State<Call>, Path(id): Path<String>, body: Body) -> Result<StatusCode, Wrong> {
+    let invocation = InvocationId(id);
+    call.check_serving(&invocation)?;
+    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    call.answer(invocation, Outcome::FunctionError { payload, is_timeout: false }).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+async fn init_error(State(call): State<Call>, body: Body) -> Result<StatusCode, Wrong> {
+    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    {
+        let mut phase = call.phase();
+        if *phase != Phase::Init {
+            return Err(Wrong::Order);
+        }
+        *phase = Phase::Failed;
+    }
+    call.report(RuntimeEvent::InitError(payload)).await?;
+    Ok(StatusCode::ACCEPTED)
+}
+
+impl Call {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_serving(&self, invocation: &InvocationId) -> Result<(), Wrong> {
+        match &*self.phase() {
+            Phase::Serving(current) if current == invocation => Ok(()),
+            Phase::Answered(last) if last == invocation => Err(Wrong::Order),
+            _ => Err(Wrong::Id),
+        }
+    }
+
+    /// Reported before the sandbox hears 202: whatever it does then comes after.
+    async fn answer(&self, invocation: InvocationId, outcome: Outcome) -> Result<(), Wrong> {
+        {
+            let mut phase = self.phase();
+            if *phase != Phase::Serving(invocation.clone()) {
+                return Err(Wrong::Order); // Another answer came while the body was read.
+            }
+            *phase = Phase::Answered(invocation.clone());
+        }
+        self.report(RuntimeEvent::Answered { invocation, outcome }).await
+    }
+
+    async fn report(&self, event: RuntimeEvent) -> Result<(), Wrong> {
+        let message = Message::Runtime { sandbox: self.sandbox, event };
+        self.messages.send(message).await.map_err(|_| Wrong::Closed)
+    }
+}
+
+/// What the sandbox did wrong.
+enum Wrong {
+    Id,
+    Order,
+    TooLarge,
+    Closed,
+}
+
+impl From<body::ReadError> for Wrong {
+    fn from(error: body::ReadError) -> Self {
+        match error {
+            body::ReadError::TooLarge(_) => Wrong::TooLarge,
+            body::ReadError::Broken => Wrong::Closed,
+        }
+    }
+}
+
+impl IntoResponse for Wrong {
+    fn into_response(self) -> Response {
+        let (status, kind, message) = match self {
+            Wrong::Id => (StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID".to_owned()),
+            Wrong::Order => {
+                (StatusCode::FORBIDDEN, "InvalidStateTransition", "Transition is not allowed".to_owned())
+            }
+            Wrong::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "RequestEntityTooLarge",
+                format!("Exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."),
+            ),
+            Wrong::Closed => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Shutting down".to_owned())
+            }
+        };
+        let body = serde_json::json!({ "errorType": kind, "errorMessage": message });
+        (status, axum::Json(body)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,421 @@
+//! The whole server over real sockets, with real processes, on the double of a node.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
+use protocol::{FunctionRecord, SandboxId, State};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::double::Double;
+use crate::{Client, ClientError};
+
+/// Long enough for a Python to start on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(20);
+
+/// Does what its event says.
+const HANDLER: &str = r#"
+import os, time
+def lambda_handler(event, context):
+    if "exit" in event:
+        os._exit(event["exit"])
+    if "signal" in event:
+        os.kill(os.getpid(), event["signal"])
+    if "fail" in event:
+        raise ValueError(event["fail"])
+    while "wait_for" in event and not os.path.exists(event["wait_for"]):
+        time.sleep(0.005)
+    return {"pid": os.getpid(), "event": event}
+"#;
+
+struct Bench {
+    dir: tempfile::TempDir,
+    node: Double,
+    server: Server,
+    client: Client,
+}
+
+/// What a client of the Lambda API sees.
+#[derive(Debug)]
+struct Seen {
+    status: u16,
+    headers: http::HeaderMap,
+    body: Value,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// A server with the function `f`, this `function.toml` and this configuration.
+async fn bench(toml: &str, configure: impl FnOnce(&mut ServerConfig)) -> Bench {
+    bench_with(HANDLER, toml, configure).await
+}
+
+async fn bench_with(code: &str, toml: &str, configure: impl FnOnce(&mut ServerConfig)) -> Bench {
+    let dir = tempfile::tempdir().unwrap();
+    let (functions, data) = (dir.path().join("functions"), dir.path().join("data"));
+    std::fs::create_dir_all(functions.join("f")).unwrap();
+    std::fs::create_dir_all(&data).unwrap();
+    std::fs::write(functions.join("f/lambda_function.py"), code).unwrap();
+    std::fs::write(functions.join("f/function.toml"), toml).unwrap();
+    let mut config = ServerConfig::new(Catalogue::load(&functions).unwrap(), &data);
+    config.listen.set_port(0);
+    configure(&mut config);
+    let node = Double::default();
+    let server = Server::start_with(config, Arc::new(node.clone())).await.unwrap();
+    let client = Client::new(server.socket());
+    Bench { dir, node, server, client }
+}
+
+impl Bench {
+    async fn invoke(&self, event: Value) -> Seen {
+        send(self.server.addr(), "f", &[], event.to_string().into()).await
+    }
+
+    /// An invocation that waits until `release` is called with the same name.
+    fn hold(&self, name: &str) -> JoinHandle<Seen> {
+        let event = json!({ "wait_for": self.dir.path().join(name) });
+        let addr = self.server.addr();
+        tokio::spawn(async move { send(addr, "f", &[], event.to_string().into()).await })
+    }
+
+    fn release(&self, name: &str) {
+        std::fs::write(self.dir.path().join(name), "").unwrap();
+    }
+
+    async fn record(&self) -> FunctionRecord {
+        self.client.stats().await.unwrap().functions.remove(0)
+    }
+
+    /// Waits until the function's record is as it should be.
+    async fn until(&self, what: &str, fits: impl Fn(&FunctionRecord) -> bool) {
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        while !fits(&self.record().await) {
+            assert!(tokio::time::Instant::now() < deadline, "never: {what}, but {:?}", self.record().await);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn until_state(&self, id: u64, state: State) {
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        loop {
+            let records = self.client.sandboxes().await.unwrap();
+            if records.iter().any(|record| record.id == SandboxId(id) && record.state == state) {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "{id} never became {state}: {records:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+async fn send(addr: SocketAddr, name: &str, headers: &[(&str, &str)], body: Bytes) -> Seen {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let (name, query) = name.split_once('?').unwrap_or((name, ""));
+    let uri = format!("/2015-03-31/functions/{name}/invocations?{query}");
+    let mut request = http::Request::post(uri).header("host", "lambda");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let sent = sender.send_request(request.body(Full::new(body)).unwrap());
+    let response = tokio::time::timeout(WAIT_MAX, sent).await.expect("no answer").unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+    Seen { status: parts.status.as_u16(), headers: parts.headers, body }
+}
+
+/// The invocation ends with this function error.
+#[track_caller]
+fn check_error(seen: &Seen, kind: &str, message: &str) {
+    assert_eq!(seen.status, 200, "{seen:?}");
+    assert_eq!(seen.header("x-amz-function-error"), Some("Unhandled"), "{seen:?}");
+    assert_eq!(seen.body["errorType"], kind, "{seen:?}");
+    let id = seen.header("x-amzn-requestid").unwrap();
+    assert_eq!(seen.body["errorMessage"], message.replace("ID", id), "{seen:?}");
+}
+
+#[tokio::test]
+async fn a_function_answers_and_the_next_invocation_finds_its_sandbox_warm() {
+    let bench = bench("", |_| {}).await;
+    let first = bench.invoke(json!({"x": 1})).await;
+    let second = bench.invoke(json!({"x": 2})).await;
+    assert_eq!((first.status, &first.body["event"]), (200, &json!({"x": 1})));
+    assert_eq!(first.header("x-amz-executed-version"), Some("$LATEST"));
+    assert_eq!(first.header("x-amz-function-error"), None);
+    assert_eq!(first.body["pid"], second.body["pid"]);
+    let record = bench.record().await;
+    assert_eq!((record.invocations, record.cold_starts, record.warm_starts), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn a_sandbox_that_sleeps_is_woken_by_the_next_invocation() {
+    let bench = bench("keep_warm_s = 0", |_| {}).await;
+    let first = bench.invoke(json!({})).await;
+    bench.until_state(1, State::Dedup).await;
+    let second = bench.invoke(json!({})).await;
+    assert_eq!(first.body["pid"], second.body["pid"]);
+    assert_eq!(bench.record().await.dedup_starts, 1);
+    bench.until_state(1, State::Dedup).await;
+    assert_eq!(bench.node.calls(), ["launch 1", "sleep 1", "wake 1", "sleep 1"]);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_slept_long_enough_is_purged() {
+    let bench = bench("keep_warm_s = 0\nkeep_dedup_s = 0", |_| {}).await;
+    bench.invoke(json!({})).await;
+    bench.until("no sandbox", |record| record.sandboxes == 0).await;
+    assert_eq!(bench.node.calls(), ["launch 1", "sleep 1", "purge 1"]);
+}
+
+#[tokio::test]
+async fn a_failed_wake_costs_a_cold_start_and_no_invocation() {
+    let bench = bench("keep_warm_s = 0", |_| {}).await;
+    bench.invoke(json!({})).await;
+    bench.until_state(1, State::Dedup).await;
+    bench.node.faults().wake.store(true, SeqCst);
+    assert_eq!(bench.invoke(json!({})).await.status, 200);
+    assert_eq!(bench.record().await.cold_starts, 2);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_cannot_sleep_keeps_serving() {
+    let bench = bench("keep_warm_s = 0", |_| {}).await;
+    bench.node.faults().sleep.store(true, SeqCst);
+    let first = bench.invoke(json!({})).await;
+    let second = bench.invoke(json!({})).await;
+    assert_eq!(first.body["pid"], second.body["pid"]);
+}
+
+#[tokio::test]
+async fn an_invocation_for_a_sandbox_that_died_unnoticed_gets_another() {
+    let bench = bench("", |_| {}).await;
+    bench.invoke(json!({})).await;
+    bench.node.faults().begin_once.store(true, SeqCst);
+    assert_eq!(bench.invoke(json!({})).await.status, 200);
+    assert_eq!(bench.record().await.errors, 0);
+}
+
+#[tokio::test]
+async fn an_error_of_the_function_is_passed_on_and_costs_no_sandbox() {
+    let bench = bench("", |_| {}).await;
+    let seen = bench.invoke(json!({"fail": "no luck"})).await;
+    check_error(&seen, "ValueError", "no luck");
+    assert_eq!(bench.invoke(json!({})).await.status, 200);
+    let record = bench.record().await;
+    assert_eq!((record.errors, record.cold_starts), (1, 1));
+}
+
+#[tokio::test]
+async fn a_crash_is_told_as_lambda_does_and_the_next_invocation_is_served() {
+    let bench = bench("", |_| {}).await;
+    let seen = bench.invoke(json!({"exit": 3})).await;
+    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: exit status 3");
+    let seen = bench.invoke(json!({"signal": 9})).await;
+    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: signal: killed");
+    assert_eq!(bench.invoke(json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_timeout_kills_the_sandbox_and_is_told_as_lambda_does() {
+    let bench = bench("timeout_s = 0.25", |_| {}).await;
+    let seen = bench.invoke(json!({"wait_for": "/never"})).await;
+    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 0.25 seconds");
+    bench.until("no sandbox", |record| record.sandboxes == 0).await;
+    let record = bench.record().await;
+    assert_eq!((record.timeouts, record.errors), (1, 0));
+}
+
+#[tokio::test]
+async fn an_init_error_is_told_to_the_invocation_and_starts_no_loop() {
+    let bench = bench_with("import nowhere_to_be_found", "", |_| {}).await;
+    let seen = bench.invoke(json!({})).await;
+    assert_eq!(seen.header("x-amz-function-error"), Some("Unhandled"));
+    assert_eq!(seen.body["errorType"], "Runtime.ImportModuleError");
+    bench.until("no sandbox", |record| record.sandboxes == 0).await;
+    let launches = bench.node.calls().iter().filter(|call| call.starts_with("launch")).count();
+    assert_eq!(launches, 1);
+}
+
+#[tokio::test]
+async fn a_crash_in_init_is_told_to_the_invocation() {
+    let bench = bench_with("import os; os._exit(4)", "", |_| {}).await;
+    let seen = bench.invoke(json!({})).await;
+    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: exit status 4");
+}
+
+#[tokio::test]
+async fn an_init_that_takes_too_long_is_a_timeout() {
+    let code = "import time\ntime.sleep(1000)";
+    let bench = bench_with(code, "", |config| config.init_timeout = Duration::from_millis(250)).await;
+    let seen = bench.invoke(json!({})).await;
+    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 0.25 seconds");
+    bench.until("no sandbox", |record| record.sandboxes == 0).await;
+}
+
+#[tokio::test]
+async fn a_launch_that_fails_is_our_error() {
+    let bench = bench("", |_| {}).await;
+    bench.node.faults().launch.store(true, SeqCst);
+    let seen = bench.invoke(json!({})).await;
+    assert_eq!((seen.status, seen.header("x-amzn-errortype")), (500, Some("ServiceException")));
+    assert_eq!(seen.body["Type"], "Service");
+}
+
+#[tokio::test]
+async fn concurrency_starts_sandboxes_up_to_the_limit_then_queues_then_throttles() {
+    let bench = bench("concurrency = 2\ntimeout_s = 60", |config| config.queue_len = 1).await;
+    let held = [bench.hold("go"), bench.hold("go"), bench.hold("go")];
+    bench.until("two served, one queued", |r| r.cold_starts == 2 && r.queued == 1).await;
+    let seen = bench.invoke(json!({})).await;
+    assert_eq!((seen.status, seen.header("x-amzn-errortype")), (429, Some("TooManyRequestsException")));
+    assert_eq!(seen.body["Reason"], "ReservedFunctionConcurrentInvocationLimitExceeded");
+    bench.release("go");
+    for seen in held {
+        assert_eq!(seen.await.unwrap().status, 200);
+    }
+    let record = bench.record().await;
+    assert_eq!((record.cold_starts, record.warm_starts, record.throttles), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn nobody_queues_longer_than_the_bound() {
+    let short = |config: &mut ServerConfig| config.queue_wait = Duration::from_millis(200);
+    let bench = bench("concurrency = 1\ntimeout_s = 60", short).await;
+    while bench.invoke(json!({})).await.status != 200 {} // A Python takes longer to start than one may queue.
+    let held = bench.hold("go");
+    let before = bench.record().await.throttles;
+    bench.until("served", |record| record.warm_starts >= 1 && record.queued == 0).await;
+    let seen = bench.invoke(json!({})).await;
+    assert_eq!(seen.status, 429, "{seen:?}");
+    assert_eq!(bench.record().await.throttles, before + 1);
+    bench.release("go");
+    assert_eq!(held.await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn what_is_no_invocation_is_refused_as_lambda_does() {
+    #[track_caller]
+    fn check(seen: &Seen, status: u16, kind: &str) {
+        assert_eq!((seen.status, seen.header("x-amzn-errortype")), (status, Some(kind)), "{seen:?}");
+        assert_eq!(seen.body["Type"], "User");
+        assert!(seen.header("x-amzn-requestid").is_some());
+    }
+    let bench = bench("", |_| {}).await;
+    let addr = bench.server.addr();
+    check(&send(addr, "g", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
+    check(&send(addr, "f:live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
+    check(&send(addr, "f?Qualifier=live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
+    check(&send(addr, "f%20g", &[], Bytes::new()).await, 400, "InvalidParameterValueException");
+    check(&send(addr, "f", &[], "{".into()).await, 400, "InvalidRequestContentException");
+    let kind = [("x-amz-invocation-type", "Later")];
+    check(&send(addr, "f", &kind, Bytes::new()).await, 400, "InvalidParameterValueException");
+    let large = Bytes::from(vec![b' '; 6 * 1024 * 1024 + 1]);
+    check(&send(addr, "f", &[], large).await, 413, "RequestTooLargeException");
+    assert!(bench.node.calls().is_empty(), "none of these starts a sandbox");
+}
+
+#[tokio::test]
+async fn a_function_is_found_under_all_its_names() {
+    let bench = bench("", |_| {}).await;
+    for name in ["f", "f:$LATEST", "arn:aws:lambda:us-east-1:123456789012:function:f", "f?Qualifier=$LATEST"]
+    {
+        assert_eq!(send(bench.server.addr(), name, &[], Bytes::new()).await.status, 200, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn events_are_accepted_at_once_and_dry_runs_do_nothing() {
+    let bench = bench("", |_| {}).await;
+    let addr = bench.server.addr();
+    let dry = send(addr, "f", &[("x-amz-invocation-type", "DryRun")], Bytes::new()).await;
+    assert_eq!(dry.status, 204);
+    let event = send(addr, "f", &[("x-amz-invocation-type", "Event")], "{}".into()).await;
+    assert_eq!((event.status, event.body), (202, Value::Null));
+    bench.until("the event is handled", |record| record.invocations == 1).await;
+}
+
+#[tokio::test]
+async fn the_operator_puts_to_sleep_wakes_checks_and_purges() {
+    let bench = bench("", |_| {}).await;
+    bench.invoke(json!({})).await; // It may not have asked for the next yet: the command waits for that.
+    let (client, id) = (&bench.client, SandboxId(1));
+    assert_eq!(client.sleep(id).await.unwrap().state, State::Dedup);
+    assert_eq!(client.sleep(id).await.unwrap().state, State::Dedup, "it sleeps already: that is no error");
+    assert_eq!(client.wake(id).await.unwrap().state, State::Warm);
+    assert_eq!(client.wake(id).await.unwrap().state, State::Warm);
+    assert!(client.check(id).await.unwrap().is_same());
+    client.purge(id).await.unwrap();
+    assert!(client.sandboxes().await.unwrap().is_empty());
+    assert_eq!(bench.node.calls(), ["launch 1", "sleep 1", "wake 1", "sleep 1", "wake 1", "purge 1"]);
+    assert!(
+        client.metrics().await.unwrap().contains("dormouse_starts_total{function=\"f\",found=\"cold\"} 1")
+    );
+}
+
+#[tokio::test]
+async fn what_the_operator_cannot_have_is_explained() {
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: Result<T, ClientError>, expected: u16, words: &str) {
+        match result.unwrap_err() {
+            ClientError::Refused { status, error } => assert_eq!((status, error.as_str()), (expected, words)),
+            other => panic!("{other:?}"),
+        }
+    }
+    let bench = bench("timeout_s = 60", |_| {}).await;
+    let held = bench.hold("go");
+    bench.until("served", |record| record.cold_starts == 1).await;
+    check(bench.client.sleep(SandboxId(1)).await, 409, "sandbox 1 is busy");
+    check(bench.client.wake(SandboxId(9)).await, 404, "there is no sandbox 9");
+    bench.release("go");
+    held.await.unwrap();
+    bench.until_state(1, State::Warm).await;
+    bench.node.faults().sleep.store(true, SeqCst);
+    check(bench.client.sleep(SandboxId(1)).await, 409, "left warm: it holds a device");
+}
+
+#[tokio::test]
+async fn a_shutdown_lets_invocations_end_and_leaves_no_sandbox() {
+    let bench = bench("timeout_s = 60", |_| {}).await;
+    let held = bench.hold("go");
+    bench.until("served", |record| record.cold_starts == 1).await;
+    let (socket, addr) = (bench.server.socket().to_owned(), bench.server.addr());
+    let release = bench.dir.path().join("go");
+    let stopping = tokio::spawn(bench.server.shutdown());
+    while TcpStream::connect(addr).await.is_ok() {
+        tokio::task::yield_now().await; // Until it takes no more.
+    }
+    std::fs::write(release, "").unwrap();
+    assert_eq!(held.await.unwrap().status, 200);
+    stopping.await.unwrap();
+    assert_eq!(bench.node.calls().last().unwrap(), "purge 1");
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn a_bootstrap_of_its_own_serves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (root, data) = (dir.path().join("functions/own"), dir.path().join("data"));
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::create_dir_all(&data).unwrap();
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/src/bootstrap.py");
+    let script = format!("#!/bin/sh\nexec python3 {bundled} \"$_HANDLER\"\n");
+    std::fs::write(root.join("bootstrap"), script).unwrap();
+    std::fs::write(root.join("lambda_function.py"), HANDLER).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(root.join("bootstrap"), mode).unwrap();
+    let mut config = ServerConfig::new(Catalogue::load(root.parent().unwrap()).unwrap(), &data);
+    config.listen.set_port(0);
+    let server = Server::start_with(config, Arc::new(Double::default())).await.unwrap();
+    let seen = send(server.addr(), "own", &[], r#"{"x":1}"#.into()).await;
+    assert_eq!((seen.status, &seen.body["event"]["x"]), (200, &json!(1)));
+}
