@@ -26,6 +26,8 @@ pub(crate) struct Survey {
 
 /// The pages of one mapping that can leave.
 pub(crate) struct Part {
+    /// The whole mapping.
+    pub(crate) mapping: PageRange,
     /// Own pages, in order.
     pub(crate) runs: Vec<PageRange>,
     /// `PROT_*` bits of the mapping.
@@ -89,7 +91,9 @@ pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
         }
         page_map.own_pages(mapping, &mut runs).map_err(io)?;
         if !runs.is_empty() {
-            survey.parts.push(Part { runs, prot: mapping.prot(), kind });
+            let (start, end) = (PageAddr::containing(mapping.start), PageAddr::containing(mapping.end));
+            let mapping_range = PageRange::from_bounds(start, end);
+            survey.parts.push(Part { mapping: mapping_range, runs, prot: mapping.prot(), kind });
         }
     }
     let file_runs =

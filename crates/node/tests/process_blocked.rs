@@ -42,6 +42,7 @@ fn check(sleeps: usize) {
     twin.stop().unwrap();
     twin.go_on().unwrap();
     let stopped = release(&mut twin);
+    drop(twin);
     for (way, configure) in every_way() {
         let bench = Bench::with(configure);
         let mut specimen = bench.launch(&subject);
@@ -78,6 +79,6 @@ fn a_wait_for_a_request_in_flight_is_left_alone() {
         matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("io_uring")),
         "{refused:?}"
     );
-    assert_eq!(specimen.ask("waiting").unwrap(), IN_FLIGHT);
-    assert_eq!(release(&mut specimen).len(), 1);
+    let result = &release(&mut specimen)[IN_FLIGHT];
+    assert!(result == "1" || result == EARLY, "{result}"); // As after SIGSTOP.
 }
