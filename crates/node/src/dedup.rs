@@ -246,9 +246,11 @@ fn encode_process(
             }
             let mut encodings = bed.store.put(bed.domain, &buffer[..len_bytes], *heat)?.into_iter();
             let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
-            put.extend(ranges.iter().map(|range| {
-                (range.start(), encodings.by_ref().take(range.pages() as usize).collect())
-            }));
+            put.extend(
+                ranges
+                    .iter()
+                    .map(|range| (range.start(), encodings.by_ref().take(range.pages() as usize).collect())),
+            );
         }
         Ok(())
     };

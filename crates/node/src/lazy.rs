@@ -28,6 +28,9 @@ const HEAD_START: Duration = Duration::from_millis(50);
 /// The same while nothing is known of the working set: what the background fills is never seen to be touched.
 const HEAD_START_RECORDING: Duration = Duration::from_secs(2);
 
+/// How long the driver looks for a next fault without sleeping.
+const SPIN: Duration = Duration::from_micros(50);
+
 /// Mappings that change between looking and letting go are looked at again so often.
 const UNWATCH_TRIES_MAX: u32 = 20;
 
@@ -94,12 +97,24 @@ impl Lazy {
         }
         let portion = if self.is_recording && !self.answered { Portion::Page } else { Portion::Group };
         let mut spaces = self.work.lock();
-        spaces.serve(portion, |place, page| {
-            self.faulted_pages += 1;
-            if let Some(touched) = self.touched.get_mut(place).filter(|_| !self.answered) {
-                touched.push(PageRange::new(page, 1));
+        let mut last = Instant::now();
+        // One fault is mostly followed by another within microseconds; a sleep in between would cost more.
+        while last.elapsed() < SPIN {
+            let is_served = spaces.serve(portion, |place, page| {
+                self.faulted_pages += 1;
+                if let Some(touched) = self.touched.get_mut(place).filter(|_| !self.answered) {
+                    touched.push(PageRange::new(page, 1));
+                }
+            });
+            if is_served && !self.answered {
+                last = Instant::now();
+            } else if self.answered || spaces.failed.is_some() {
+                break;
             }
-        });
+            drop(spaces);
+            std::hint::spin_loop();
+            spaces = self.work.lock(); // The background may have its turn.
+        }
         spaces.failed.is_some() || spaces.list.iter().all(LazySpace::is_whole)
     }
 
@@ -133,7 +148,7 @@ impl Lazy {
     pub(crate) fn fill_all(&mut self) {
         loop {
             let mut spaces = self.work.lock();
-            spaces.serve(Portion::Group, |_, _| {});
+            let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
             if !spaces.fill_some() {
                 break;
             }
@@ -187,18 +202,21 @@ impl Work {
 
 impl Spaces {
     /// Reads what the processes did, and fills what they wait for. `note` learns which page of which place in the
-    /// tree was touched.
-    fn serve(&mut self, portion: Portion, mut note: impl FnMut(usize, PageAddr)) {
+    /// tree was touched. Whether there was anything to do.
+    fn serve(&mut self, portion: Portion, mut note: impl FnMut(usize, PageAddr)) -> bool {
         let mut at = 0;
+        let mut is_served = false;
         while at < self.list.len() && self.failed.is_none() {
             let followed = self.list[at].follow();
             let served = followed.and_then(|children| {
+                is_served |= self.list[at].has_waiting() || !children.is_empty();
                 self.list.extend(children);
                 self.list[at].serve(portion, &mut self.scratch, |page| note(at, page))
             });
             self.failed = served.err();
             at += 1;
         }
+        is_served
     }
 
     /// Fills some pages of somebody. `false`: nothing was out, or nothing more can be done.

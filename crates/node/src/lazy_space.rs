@@ -27,6 +27,9 @@ pub(crate) enum LazyError {
 /// Decoded groups that are kept while single pages are served: 16 MiB, for as long as one request.
 const DECODED_GROUPS_MAX: usize = 256;
 
+/// Pages of zeros that are given at once: they cost nothing until they are written.
+const ZERO_PAGES_MAX: u64 = 64;
+
 /// What is out of one address space.
 pub(crate) struct LazySpace {
     /// Process, and the number of its userfaultfd in it; children made meanwhile have none.
@@ -79,6 +82,11 @@ impl LazySpace {
         self.remaining.is_empty()
     }
 
+    /// Whether faults wait for `serve`.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
     /// Reads what the process did. Children that it made are given back; faults wait for `serve`.
     pub(crate) fn follow(&mut self) -> Result<Vec<LazySpace>, LazyError> {
         let mut events = Vec::new();
@@ -129,9 +137,18 @@ impl LazySpace {
         Ok(())
     }
 
+    /// The page never had content, or was given back; or it came back meanwhile, and only the waiter must be told.
+    /// A program that touches one such page is mostly about to fill fresh memory with more.
     fn serve_zero(&mut self, addr: PageAddr) -> Result<(), LazyError> {
-        // It never had content, or was given back; or it came back meanwhile, and only the waiter must be told.
-        match self.userfault.fill_zero_and_wake(addr).map_err(|source| LazyError::Fill { addr, source })? {
+        let room = (1..ZERO_PAGES_MAX).take_while(|page| self.remaining.source_of(addr + *page).is_none());
+        let pages = 1 + room.count() as u64;
+        let failed = |source| LazyError::Fill { addr, source };
+        let filled = match self.userfault.fill_zero_and_wake(addr, pages).map_err(failed)? {
+            // The mapping ends before so many pages.
+            Filled::Unmapped => self.userfault.fill_zero_and_wake(addr, 1).map_err(failed)?,
+            filled => filled,
+        };
+        match filled {
             Filled::Changing(_) => self.waiting.push(addr),
             Filled::Done | Filled::Occupied(_) | Filled::Unmapped | Filled::Dead => {}
         }

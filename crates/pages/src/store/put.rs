@@ -171,8 +171,11 @@ impl<A: Arena> Store<A> {
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
         for misplaced in misplaced.chunks(PAGES_PER_GROUP) {
-            let member = |(index, page): (usize, &Misplaced)| {
-                FreshPage { nth: page.nth, index: index as u8, id: page.id, refs: NonZeroU32::MIN }
+            let member = |(index, page): (usize, &Misplaced)| FreshPage {
+                nth: page.nth,
+                index: index as u8,
+                id: page.id,
+                refs: NonZeroU32::MIN,
             };
             let members = misplaced.iter().enumerate().map(member).collect();
             let fresh = self.encode_group(domain, pages, members, codec, encoder)?;
