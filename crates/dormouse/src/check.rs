@@ -23,6 +23,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let is_idle = |sandbox: &SandboxRecord| matches!(sandbox.state, State::Warm | State::Dedup);
     args.which.each(data, is_idle, |id| {
+        client::wake(data, id)?; // One that sleeps is woken first: it cannot be hashed asleep.
         let record = client::check(data, id)?;
         match args.which.json {
             true => output::print_json(&record)?,

@@ -10,7 +10,6 @@ mod demo;
 mod doctor;
 mod failure;
 mod guard;
-mod http;
 mod output;
 mod ps;
 mod python;

@@ -3,21 +3,21 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use node::{Exit, LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
+use front::{Catalogue, Server, ServerConfig};
+use node::{Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing};
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
+use crate::serve;
 use crate::stop::Stop;
 
-/// How often a running program's end and Ctrl-C are looked for.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 /// Shells report the death by signal N as 128 + N.
 const SIGNAL_CODE_BASE: i32 = 128;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dormouse run -- python3 -m http.server
+  dormouse run -- redis-server --port 7000
+  dormouse run -- node server.js
   dormouse run --name web --layout random -- ./server --port 8080
 
 While it runs, `dormouse ps`, `sleep`, `wake` and `check` work on it from another terminal. It ends with the program's
@@ -45,30 +45,43 @@ enum Placing {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
-    let node = Node::start(config(data)?).map_err(|error| Failure::of(&error))?;
-    let launched = node.launch(launch_spec(args)).map_err(|error| Failure::of(&error));
-    let ended = launched.and_then(|sandbox| {
-        sandbox.mark_ready().map_err(|error| Failure::of(&error))?;
-        Ok(runtime.block_on(wait(&sandbox, &stop)))
-    });
+    let node = serve::start_node(data, None)?;
+    let ended = runtime.block_on(serve_one(args, data, &node, &stop));
     node.shutdown();
     Ok(code(ended?))
 }
 
-fn config(data: &Path) -> Result<NodeConfig, Failure> {
-    let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
-    Ok(NodeConfig { guard: Some(guard), ..NodeConfig::new(data.to_owned()) })
+/// Launches the program, and serves the operator's socket until it ends.
+async fn serve_one(args: &Args, data: &Path, node: &Node, stop: &Stop) -> Result<Exit, Failure> {
+    let config = ServerConfig { listen: None, ..ServerConfig::new(Catalogue::default(), data) };
+    let server = Server::start(config, node.clone()).await.map_err(|error| Failure::of(&error))?;
+    let spec = launch_spec(args, data)?;
+    let launched = tokio::task::block_in_place(|| node.launch(spec)).map_err(|error| Failure::of(&error));
+    let ended = match launched {
+        Ok(sandbox) => match sandbox.mark_ready() {
+            Ok(()) => Ok(wait(&sandbox, stop).await),
+            Err(error) => Err(Failure::of(&error)),
+        },
+        Err(failure) => Err(failure),
+    };
+    server.shutdown().await;
+    ended
 }
 
-fn launch_spec(args: &Args) -> LaunchSpec {
+fn launch_spec(args: &Args, data: &Path) -> Result<LaunchSpec, Failure> {
     let mut words = args.program.iter().cloned();
     let program = words.next().unwrap_or_default(); // There is one, says the command line.
     let name = args.name.clone().unwrap_or_else(|| program.to_string_lossy().into_owned());
     let layout = match args.layout {
-        Placing::Pinned => Layout::Pinned { secret: 0 },
+        Placing::Pinned => {
+            let secret = front::program_layout(data, &name);
+            Layout::Pinned {
+                secret: secret.map_err(|error| Failure::io("read the secret of this node", &error))?,
+            }
+        }
         Placing::Random => Layout::Random,
     };
-    LaunchSpec {
+    Ok(LaunchSpec {
         sharing: Sharing::Domain(name.clone()),
         name,
         program,
@@ -79,25 +92,16 @@ fn launch_spec(args: &Args) -> LaunchSpec {
         layout,
         stdout: Output::Inherit,
         stderr: Output::Inherit,
-    }
+    })
 }
 
 /// Until the program ends; Ctrl-C ends it.
 async fn wait(sandbox: &Sandbox, stop: &Stop) -> Exit {
-    let exit = sandbox.exit();
-    tokio::pin!(exit);
-    let mut is_purged = false;
-    loop {
-        tokio::select! {
-            exit = &mut exit => return exit,
-            () = tokio::time::sleep(LOOK_INTERVAL) => {
-                if stop.is_asked() && !is_purged {
-                    sandbox.purge();
-                    is_purged = true;
-                }
-            }
-        }
+    tokio::select! {
+        exit = sandbox.exit() => return exit,
+        () = stop.wait() => sandbox.purge(),
     }
+    sandbox.exit().await
 }
 
 fn code(exit: Exit) -> ExitCode {

@@ -2,29 +2,97 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use front::{Catalogue, Server, ServerConfig};
+use node::{Node, NodeConfig};
+use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
+use crate::output;
+use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dormouse serve
   dormouse serve --functions ./functions
-  aws lambda invoke --endpoint-url http://127.0.0.1:9001 --function-name hello out.json
+  dormouse serve --listen 127.0.0.1:9000 --functions ./functions --data ./state --keep-warm 10
+  curl -d '{\"n\": 3}' http://127.0.0.1:9000/2015-03-31/functions/hello/invocations
+  aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
 
-Ctrl-C ends it: every sandbox is killed, nothing is left behind.")]
+Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml where
+the defaults do not fit (handler, memory_mb, timeout_s, environment, sharing, layout, concurrency, keep_warm_s,
+keep_dedup_s). Ctrl-C ends the server: running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
     /// Where to listen for invocations
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// A directory of functions to serve from the start
+    /// A directory with a folder for each function
     #[arg(long, value_name = "DIR")]
-    functions: Option<PathBuf>,
-    /// Settings that the command line does not have
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    functions: PathBuf,
+    /// How long an idle sandbox stays warm, where its function does not say
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    keep_warm: u64,
+    /// How long a sleeping sandbox is kept, where its function does not say
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    keep_dedup: u64,
+    /// Sandboxes of one function at once, where it does not say
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    concurrency: usize,
+    /// Invocations of one function that may wait while all its sandboxes are busy
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    queue: usize,
+    /// Sandboxes with more private memory than this run before all of it is back
+    #[arg(long, value_name = "MIB")]
+    lazy_above: Option<u64>,
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
-    let _ = (&args.functions, &args.config, data);
-    Err(Failure::new(format!("serving on {} is not part of this build", args.listen)))
+    let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
+    let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
+    let catalogue = Catalogue::load(&args.functions).map_err(|error| Failure::of(&error))?;
+    let names: Vec<String> = catalogue.iter().map(|function| function.name.to_string()).collect();
+    warn_if_open(args.listen);
+    let node = start_node(data, args.lazy_above)?;
+    let server = runtime.block_on(Server::start(config(args, catalogue, data), node.clone()));
+    let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
+        let address = server.addr().unwrap_or(args.listen);
+        let ready = output::print(&format!(
+            "dormouse serves {} on http://{address} ({})\n",
+            if names.is_empty() { "no function".to_owned() } else { names.join(", ") },
+            server.socket().display()
+        ));
+        runtime.block_on(stop.wait());
+        runtime.block_on(server.shutdown());
+        ready
+    });
+    node.shutdown();
+    served
+}
+
+/// A node in this data directory, guarded by this same program.
+pub(crate) fn start_node(data: &Path, lazy_above_mib: Option<u64>) -> Result<Node, Failure> {
+    let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
+    let mut config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data.to_owned()) };
+    if let Some(mib) = lazy_above_mib {
+        config.lazy_above_bytes = mib << 20;
+    }
+    Node::start(config).map_err(|error| Failure::of(&error))
+}
+
+fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {
+    ServerConfig {
+        listen: Some(args.listen),
+        keep_warm: Duration::from_secs(args.keep_warm),
+        keep_dedup: Duration::from_secs(args.keep_dedup),
+        concurrency: args.concurrency,
+        queue_len: args.queue,
+        ..ServerConfig::new(catalogue, data)
+    }
+}
+
+/// There are no credentials: whoever reaches the address can run the functions.
+fn warn_if_open(listen: SocketAddr) {
+    if !listen.ip().is_loopback() {
+        tracing::warn!(%listen, "anybody who reaches this address can invoke the functions: there is no authentication");
+    }
 }

@@ -23,10 +23,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let is_warm = |sandbox: &SandboxRecord| sandbox.state == State::Warm;
     args.which.each(data, is_warm, |id| {
-        let record = client::sleep(data, id)?;
-        match args.which.json {
-            true => output::print_json(&record),
-            false => output::print(&line(id, &record)),
+        let sandbox = client::sleep(data, id)?;
+        match (args.which.json, &sandbox.last_sleep) {
+            (true, _) => output::print_json(&sandbox),
+            (false, Some(record)) => output::print(&line(id, record)),
+            (false, None) => output::print(&format!("sandbox {id} is {}\n", sandbox.state)),
         }
     })
 }

@@ -8,7 +8,7 @@ use crate::{client, output};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dormouse stats
-  dormouse stats --json | jq .account.kept_bytes")]
+  dormouse stats --json | jq .node.account")]
 pub(crate) struct Args {
     /// Print the record as JSON.
     #[arg(long)]
@@ -16,9 +16,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
-    let node = client::stats(data)?;
+    let stats = client::stats(data)?;
     match args.json {
-        true => output::print_json(&node),
-        false => output::print(&report::node::table(&node, output::width())),
+        true => output::print_json(&stats),
+        false => {
+            output::print(&report::node::table(&stats.node, output::width()))?;
+            output::print(&report::functions::table(&stats.functions, output::width()))
+        }
     }
 }

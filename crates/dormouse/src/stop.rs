@@ -7,10 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 /// Whether we were asked to stop. Clones share the answer.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<Asked>);
+
+#[derive(Debug, Default)]
+struct Asked {
+    flag: AtomicBool,
+    changed: Notify,
+}
 
 impl Stop {
     /// Starts to listen, on the threads of `runtime`. From here on Ctrl-C does not end the program by itself.
@@ -21,7 +28,8 @@ impl Stop {
             let (mut signals, stop) = (signal(kind)?, stop.clone());
             runtime.spawn(async move {
                 signals.recv().await;
-                stop.0.store(true, Ordering::Relaxed);
+                stop.0.flag.store(true, Ordering::Relaxed);
+                stop.0.changed.notify_waiters();
             });
         }
         Ok(stop)
@@ -29,6 +37,16 @@ impl Stop {
 
     /// Whether somebody asked.
     pub(crate) fn is_asked(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.flag.load(Ordering::Relaxed)
+    }
+
+    /// Until somebody asks.
+    pub(crate) async fn wait(&self) {
+        let changed = self.0.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable(); // From here on nothing is missed.
+        if !self.is_asked() {
+            changed.await;
+        }
     }
 }

@@ -21,19 +21,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let sleeps = |sandbox: &SandboxRecord| matches!(sandbox.state, State::Dedup | State::Freezing);
     args.which.each(data, sleeps, |id| {
-        let record = client::wake(data, id)?;
+        let sandbox = client::wake(data, id)?;
         match args.which.json {
-            true => output::print_json(&record),
-            false => output::print(&line(id, record.as_ref())),
+            true => output::print_json(&sandbox),
+            false => output::print(&line(id, sandbox.last_wake.as_ref())),
         }
     })
 }
 
 fn line(id: SandboxId, record: Option<&WakeRecord>) -> String {
     match record {
-        None => format!("sandbox {id} was warm\n"),
+        None => format!("sandbox {id} runs; it has never slept\n"),
         Some(record) => format!(
-            "sandbox {id} runs after {} ({} pages filled, {} to follow)\n",
+            "sandbox {id} runs; its last wake took {} ({} pages filled, {} followed)\n",
             micros(record.total_us),
             record.filled_pages,
             record.lazy_pages

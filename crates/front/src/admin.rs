@@ -10,7 +10,7 @@ use axum::{Json, Router};
 use protocol::{NodeRecord, SandboxId, SandboxRecord, StatsRecord};
 use serde_json::json;
 
-use crate::dispatch::{Dispatch, OperateError, Verb};
+use crate::dispatch::{Dispatch, Done, OperateError, Verb};
 use crate::hands::NodeHands;
 use crate::metrics::Metrics;
 
@@ -62,7 +62,11 @@ async fn operate(
         "purge" => Verb::Purge,
         _ => return Err(AdminError { status: StatusCode::NOT_FOUND, error: format!("no command {verb:?}") }),
     };
-    let done = admin.dispatch.operate(id, verb).await?;
+    let done = match admin.dispatch.operate(id, verb).await {
+        // Not one of a function: `dormouse run` launched it.
+        Err(OperateError::Unknown { .. }) => operate_directly(&admin, id, verb).await?,
+        done => done?,
+    };
     if let Some(check) = done.check {
         return Ok(Json(check).into_response());
     }
@@ -71,6 +75,22 @@ async fn operate(
     }
     let record = blocking(move || done.sandbox.record()).await?;
     Ok(Json(record).into_response())
+}
+
+async fn operate_directly(admin: &Admin, id: SandboxId, verb: Verb) -> Result<Done, OperateError> {
+    let sandbox = admin.node.sandbox(id).ok_or(OperateError::Unknown { sandbox: id })?;
+    let failed = |error: &dyn std::fmt::Display| OperateError::Failed { why: error.to_string() };
+    let mut check = None;
+    match verb {
+        Verb::Sleep => drop(sandbox.sleep().await.map_err(|error| failed(&error))?),
+        Verb::Wake => drop(sandbox.wake().await.map_err(|error| failed(&error))?),
+        Verb::Check => check = Some(sandbox.check().await.map_err(|error| failed(&error))?),
+        Verb::Purge => {
+            sandbox.purge();
+            sandbox.exit().await;
+        }
+    }
+    Ok(Done { sandbox, check })
 }
 
 async fn metrics(State(admin): State<Admin>) -> Result<Response, AdminError> {

@@ -65,6 +65,10 @@ impl Double {
 }
 
 impl NodeHands for Double {
+    fn sandbox(&self, _id: SandboxId) -> Option<Arc<dyn SandboxHands>> {
+        None // Every sandbox here was launched by dispatch.
+    }
+
     fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError> {
         if self.0.faults.launch.load(SeqCst) {
             let source = std::io::ErrorKind::NotFound.into();

@@ -15,6 +15,7 @@ pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub(crate) trait NodeHands: Send + Sync + 'static {
     fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError>;
     fn sandboxes(&self) -> Vec<SandboxRecord>;
+    fn sandbox(&self, id: SandboxId) -> Option<Arc<dyn SandboxHands>>;
     fn record(&self) -> NodeRecord;
 }
 
@@ -39,6 +40,10 @@ impl NodeHands for Node {
 
     fn sandboxes(&self) -> Vec<SandboxRecord> {
         Node::sandboxes(self).iter().map(Sandbox::record).collect()
+    }
+
+    fn sandbox(&self, id: SandboxId) -> Option<Arc<dyn SandboxHands>> {
+        Some(Arc::new(Node::sandbox(self, id)?))
     }
 
     fn record(&self) -> NodeRecord {

@@ -31,5 +31,6 @@ pub use client::{Client, ClientError};
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use launch::DataDirError;
+pub use secret::program_layout;
 pub use server::{Server, ServerConfig, ServerError};
 pub use socket::SocketError;

@@ -32,6 +32,13 @@ impl NodeSecret {
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
+    /// Where the memory of a program lies that is no function.
+    pub(crate) fn program_layout(&self, program: &str) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] =
+            *blake3::keyed_hash(&self.0, format!("program\0{program}").as_bytes()).as_bytes();
+        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+    }
+
     /// Its `PYTHONHASHSEED`. Never 0: that would turn the randomisation off.
     pub(crate) fn hash_seed(&self, name: &FunctionName, version: &str) -> u32 {
         let [a, b, c, d, ..] = self.derive("hash seed", name, version);
@@ -42,6 +49,12 @@ impl NodeSecret {
         let text = format!("{purpose}\0{name}\0{version}"); // None of the three can hold a zero byte.
         *blake3::keyed_hash(&self.0, text.as_bytes()).as_bytes()
     }
+}
+
+/// Where the memory of a program that is no function lies, when its layout is pinned: the same at every run with
+/// this data directory, different between programs, and a secret.
+pub fn program_layout(data_dir: &Path, program: &str) -> std::io::Result<u64> {
+    Ok(NodeSecret::open(data_dir)?.program_layout(program))
 }
 
 /// Written aside and renamed, so that no crash leaves half a secret.

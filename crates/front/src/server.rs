@@ -31,8 +31,9 @@ const PURGE_MAX: Duration = Duration::from_secs(10);
 /// How a server is set up. `new` fills in what most want; change what you like.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    /// Where invocations come in. Port 0: any free one, see `Server::addr`.
-    pub listen: SocketAddr,
+    /// Where invocations come in. Port 0: any free one, see `Server::addr`. `None`: nowhere, only the operator's
+    /// socket is served.
+    pub listen: Option<SocketAddr>,
     /// The functions.
     pub catalogue: Catalogue,
     /// Where the server keeps its secret and its runtime files; the folder must exist.
@@ -62,7 +63,7 @@ impl ServerConfig {
     pub fn new(catalogue: Catalogue, data_dir: impl Into<PathBuf>) -> Self {
         let data_dir = data_dir.into();
         Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9000)),
+            listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))),
             catalogue,
             socket: data_dir.join("dormouse.sock"),
             data_dir,
@@ -100,11 +101,11 @@ pub enum ServerError {
 
 /// A running server. Call `shutdown`; dropping it just stops taking requests.
 pub struct Server {
-    addr: SocketAddr,
+    addr: Option<SocketAddr>,
     socket: PathBuf,
     dispatch: Dispatch,
     stop: watch::Sender<bool>,
-    door: JoinHandle<()>,
+    door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
     _socket_file: SocketFile,
 }
@@ -120,9 +121,11 @@ impl Server {
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
         let launcher = Launcher::new(&config.data_dir, &config.region, config.python.clone())?;
-        let listen = |source| ServerError::Listen { addr: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen)?;
-        let addr = listener.local_addr().map_err(listen)?;
+        let listener = match config.listen {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
+        let addr = listener.as_ref().map(|(_, addr)| *addr);
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
         let metrics = Metrics::new();
@@ -134,20 +137,23 @@ impl Server {
             node: Arc::clone(&node),
             metrics: metrics.clone(),
         });
-        let door = Door::new(dispatch.clone(), catalogue, &config.region).router();
+        let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
         let (stop, stopped) = watch::channel(false);
-        let listener = listener.tap_io(|stream| {
+        let door = listener.map(|(listener, _)| {
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "TCP_NODELAY");
-            }
+            let listener = listener.tap_io(|stream| {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY");
+                }
+            });
+            spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
         });
         Ok(Server {
             addr,
             socket: config.socket,
             dispatch,
-            door: spawn(axum::serve(listener, door).with_graceful_shutdown(ended(stopped.clone()))),
+            door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
             stop,
             _socket_file: socket_file,
@@ -155,7 +161,7 @@ impl Server {
     }
 
     /// Where invocations come in.
-    pub fn addr(&self) -> SocketAddr {
+    pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
     }
 
@@ -167,14 +173,22 @@ impl Server {
     /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        let mut door = self.door;
-        if tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err() {
+        if let Some(mut door) = self.door
+            && tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err()
+        {
             tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
+            door.abort();
         }
         self.dispatch.shutdown(PURGE_MAX).await;
-        door.abort();
         self.admin.abort();
     }
+}
+
+async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { addr, source };
+    let listener = TcpListener::bind(addr).await.map_err(failed)?;
+    let addr = listener.local_addr().map_err(failed)?;
+    Ok((listener, addr))
 }
 
 /// A task for one of the two doors. Serving ends by graceful shutdown only: accept errors are retried inside.

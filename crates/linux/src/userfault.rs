@@ -170,17 +170,18 @@ impl Userfault {
         Ok(Filled::Done)
     }
 
-    /// Lets a missing page that never had content read as zeros, and its waiters go.
-    pub fn fill_zero_and_wake(&self, at: PageAddr) -> io::Result<Filled> {
-        let mut arg = [at.get(), PAGE_SIZE as u64, 0, 0];
-        // TRACEE: a page that is missing and not in the manifest: it was never written, or was given back.
+    /// Lets missing pages that never had content read as zeros, from `at` on, and their waiters go.
+    pub fn fill_zero_and_wake(&self, at: PageAddr, pages: u64) -> io::Result<Filled> {
+        let mut arg = [at.get(), pages * PAGE_SIZE as u64, 0, 0];
+        // TRACEE: pages that are missing and not in the manifest: they were never written, or were given back.
         match sys::ioctl(self.fd.as_fd(), UFFDIO_ZEROPAGE, &mut arg) {
             Ok(_) => Ok(Filled::Done),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EEXIST) => {
                     self.wake(at, PAGE_SIZE as u64)?;
-                    Ok(Filled::Occupied(0))
+                    Ok(Filled::Occupied(usize::try_from(arg[3] as i64).unwrap_or(0)))
                 }
+                Some(libc::EAGAIN) if arg[3] as i64 > 0 => Ok(Filled::Done), // The first page is there.
                 Some(libc::EAGAIN) => Ok(Filled::Changing(0)),
                 Some(libc::ENOENT) => Ok(Filled::Unmapped),
                 Some(libc::ESRCH) => Ok(Filled::Dead),

@@ -234,14 +234,23 @@ fn encode_process(
         let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
         let memory = Memory::open(survey.pid).map_err(io)?;
         let mut buffer = vec![0; PAGES_PER_JOB as usize * PAGE_SIZE];
-        while let Some((range, heat)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some(Job { ranges, heat }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if bed.is_interrupted() {
                 return Err(DedupError::Interrupted);
             }
-            let bytes = &mut buffer[..range.len_bytes() as usize];
-            memory.read(range.start().get(), bytes).map_err(io)?;
-            let encodings = bed.store.put(bed.domain, bytes, *heat)?;
-            put.lock().unwrap_or_else(PoisonError::into_inner).push((range.start(), encodings));
+            let mut len_bytes = 0;
+            for range in ranges {
+                let bytes = &mut buffer[len_bytes..len_bytes + range.len_bytes() as usize];
+                memory.read(range.start().get(), bytes).map_err(io)?;
+                len_bytes += bytes.len();
+            }
+            let mut encodings = bed.store.put(bed.domain, &buffer[..len_bytes], *heat)?.into_iter();
+            let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
+            put.extend(
+                ranges
+                    .iter()
+                    .map(|range| (range.start(), encodings.by_ref().take(range.pages() as usize).collect())),
+            );
         }
         Ok(())
     };
@@ -255,9 +264,16 @@ fn encode_process(
     })
 }
 
-/// Cuts what is to be read into jobs, hot pages apart from cold ones.
-fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<(PageRange, Heat)> {
-    let mut jobs = Vec::new();
+/// Pages that are read and put together.
+struct Job {
+    ranges: Vec<PageRange>,
+    heat: Heat,
+}
+
+/// Cuts what is to be read into jobs. Hot pages are put first, and apart: they leave the groups that they share with
+/// cold ones, which are then packed anew.
+fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<Job> {
+    let mut pieces = Vec::new();
     for run in survey.parts.iter().flat_map(|part| &part.runs) {
         let mut at = run.start();
         while at < run.end() {
@@ -265,14 +281,41 @@ fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<(PageRange, Heat)> {
             let (heat, until) = match hot.get(next_hot) {
                 Some(range) if range.start() <= at => (Heat::Hot, range.end()),
                 Some(range) => (Heat::Cold, range.start()),
-                None => (if std::env::var("HOT").is_ok() { Heat::Hot } else { Heat::Cold }, run.end()),
+                None => (Heat::Cold, run.end()),
             };
-            let until = until.min(run.end()).min(at + PAGES_PER_JOB);
-            jobs.push((PageRange::from_bounds(at, until), heat));
+            let until = until.min(run.end());
+            pieces.push((PageRange::from_bounds(at, until), heat));
             at = until;
         }
     }
+    let mut jobs = Vec::new();
+    for heat in [Heat::Hot, Heat::Cold] {
+        let pieces = pieces.iter().filter(|(_, of)| *of == heat).map(|(range, _)| *range);
+        jobs.extend(gather(pieces).into_iter().map(|ranges| Job { ranges, heat }));
+    }
     jobs
+}
+
+/// Ranges in lists of `PAGES_PER_JOB` pages each.
+fn gather(ranges: impl Iterator<Item = PageRange>) -> Vec<Vec<PageRange>> {
+    let mut lists: Vec<Vec<PageRange>> = Vec::new();
+    let mut room = 0;
+    for range in ranges {
+        let mut at = range.start();
+        while at < range.end() {
+            if room == 0 {
+                lists.push(Vec::new());
+                room = PAGES_PER_JOB;
+            }
+            let piece = PageRange::from_bounds(at, range.end().min(at + room));
+            room -= piece.pages();
+            at = piece.end();
+            if let Some(list) = lists.last_mut() {
+                list.push(piece);
+            }
+        }
+    }
+    lists
 }
 
 /// Gives the memory of one process back to the kernel. Everything in it is in `manifest`.

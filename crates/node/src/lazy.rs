@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use linux::arena::MemfdArena;
 use linux::maps::Flags;
 use linux::userfault::Userfault;
-use pages::{FillPlan, PageRange, Scratch};
+use pages::{FillPlan, PageAddr, PageRange, Scratch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::asleep::Space;
-use crate::lazy_space::{LazyError, LazySpace, Served};
+use crate::lazy_space::{LazyError, LazySpace, Portion};
 use crate::{WorkingSet, fail_point};
 
 /// The background waits so long for the first answer: until then the processors belong to the request.
@@ -27,6 +27,9 @@ const HEAD_START: Duration = Duration::from_millis(50);
 
 /// The same while nothing is known of the working set: what the background fills is never seen to be touched.
 const HEAD_START_RECORDING: Duration = Duration::from_secs(2);
+
+/// How long the driver looks for a next fault without sleeping.
+const SPIN: Duration = Duration::from_micros(50);
 
 /// Mappings that change between looking and letting go are looked at again so often.
 const UNWATCH_TRIES_MAX: u32 = 20;
@@ -39,7 +42,8 @@ pub(crate) struct Lazy {
     work: Arc<Work>,
     background: Option<JoinHandle<()>>,
     started: Instant,
-    head_start: Duration,
+    /// Nothing was known of the working set when it woke.
+    is_recording: bool,
     /// Pages touched by each process of the tree, until the first answer.
     touched: Vec<Vec<PageRange>>,
     answered: bool,
@@ -61,7 +65,7 @@ impl Lazy {
     /// What is out after the hot parts of the plans, one for each space, came back; the sandbox still stands. All
     /// spaces have userfaultfds.
     pub(crate) fn new(spaces: Vec<Space>, plans: Vec<FillPlan<MemfdArena>>) -> Lazy {
-        let is_known = plans.iter().any(|plan| !plan.hot().is_empty());
+        let is_recording = plans.iter().all(|plan| plan.hot().is_empty());
         let touched = vec![Vec::new(); spaces.len()];
         let space = |(space, plan): (Space, _)| {
             let (userfault, fd) = space.userfault?;
@@ -73,7 +77,7 @@ impl Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
             background: None,
             started: Instant::now(),
-            head_start: if is_known { HEAD_START } else { HEAD_START_RECORDING },
+            is_recording,
             touched,
             answered: false,
             faulted_pages: 0,
@@ -82,7 +86,8 @@ impl Lazy {
 
     /// Serves what the process waits for. `true`: nothing is out any more, or all is lost.
     pub(crate) fn serve(&mut self) -> bool {
-        if self.background.is_none() && (self.answered || self.started.elapsed() > self.head_start) {
+        let head_start = if self.is_recording { HEAD_START_RECORDING } else { HEAD_START };
+        if self.background.is_none() && (self.answered || self.started.elapsed() > head_start) {
             let work = Arc::clone(&self.work);
             let thread = std::thread::Builder::new().name("lazy-fill".to_owned());
             match thread.spawn(move || work.fill_in_background()) {
@@ -90,14 +95,26 @@ impl Lazy {
                 Err(error) => tracing::warn!(%error, "no thread for the background: faults alone fill"),
             }
         }
+        let portion = if self.is_recording && !self.answered { Portion::Page } else { Portion::Group };
         let mut spaces = self.work.lock();
-        spaces.serve(|place, served| {
-            let Served::Content(ranges) = served else { return };
-            self.faulted_pages += 1;
-            if let Some(touched) = self.touched.get_mut(place).filter(|_| !self.answered) {
-                touched.extend(ranges);
+        let mut last = Instant::now();
+        // One fault is mostly followed by another within microseconds; a sleep in between would cost more.
+        while last.elapsed() < SPIN {
+            let is_served = spaces.serve(portion, |place, page| {
+                self.faulted_pages += 1;
+                if let Some(touched) = self.touched.get_mut(place).filter(|_| !self.answered) {
+                    touched.push(PageRange::new(page, 1));
+                }
+            });
+            if is_served && !self.answered {
+                last = Instant::now();
+            } else if self.answered || spaces.failed.is_some() {
+                break;
             }
-        });
+            drop(spaces);
+            std::hint::spin_loop();
+            spaces = self.work.lock(); // The background may have its turn.
+        }
         spaces.failed.is_some() || spaces.list.iter().all(LazySpace::is_whole)
     }
 
@@ -131,7 +148,7 @@ impl Lazy {
     pub(crate) fn fill_all(&mut self) {
         loop {
             let mut spaces = self.work.lock();
-            spaces.serve(|_, _| {});
+            let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
             if !spaces.fill_some() {
                 break;
             }
@@ -184,19 +201,22 @@ impl Work {
 }
 
 impl Spaces {
-    /// Reads what the processes did, and fills what they wait for. `note` learns how each fault of each place in
-    /// the tree was served.
-    fn serve(&mut self, mut note: impl FnMut(usize, Served)) {
+    /// Reads what the processes did, and fills what they wait for. `note` learns which page of which place in the
+    /// tree was touched. Whether there was anything to do.
+    fn serve(&mut self, portion: Portion, mut note: impl FnMut(usize, PageAddr)) -> bool {
         let mut at = 0;
+        let mut is_served = false;
         while at < self.list.len() && self.failed.is_none() {
             let followed = self.list[at].follow();
             let served = followed.and_then(|children| {
+                is_served |= self.list[at].has_waiting() || !children.is_empty();
                 self.list.extend(children);
-                self.list[at].serve(&mut self.scratch, |served| note(at, served))
+                self.list[at].serve(portion, &mut self.scratch, |page| note(at, page))
             });
             self.failed = served.err();
             at += 1;
         }
+        is_served
     }
 
     /// Fills some pages of somebody. `false`: nothing was out, or nothing more can be done.

@@ -1,5 +1,6 @@
 //! One address space whose memory is on its way back while its process runs.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
@@ -23,7 +24,13 @@ pub(crate) enum LazyError {
     Follow { source: io::Error },
 }
 
-/// What is out of one address space. All pages of a group come back together, for they are decoded together.
+/// Decoded groups that are kept while single pages are served: 16 MiB, for as long as one request.
+const DECODED_GROUPS_MAX: usize = 256;
+
+/// Pages of zeros that are given at once: they cost nothing until they are written.
+const ZERO_PAGES_MAX: u64 = 64;
+
+/// What is out of one address space.
 pub(crate) struct LazySpace {
     /// Process, and the number of its userfaultfd in it; children made meanwhile have none.
     pub(crate) owner: Option<(i32, i32)>,
@@ -32,6 +39,8 @@ pub(crate) struct LazySpace {
     remaining: Remaining,
     /// Faults that could not be served while the process was changing its mappings.
     waiting: Vec<PageAddr>,
+    /// Groups that single pages were taken from, by job: their content, by the addresses that the manifest knows.
+    decoded: HashMap<usize, Vec<(PageAddr, Box<[u8]>)>>,
 }
 
 /// Where the content stands, by the addresses that the manifest knows.
@@ -40,12 +49,22 @@ struct Source {
     index: JobIndex,
 }
 
-/// How a fault was served.
-pub(crate) enum Served {
-    /// With pages of these ranges, by the addresses that the manifest knows.
-    Content(Vec<PageRange>),
-    /// With zeros, or not yet.
-    Nothing,
+/// How much comes back with a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Portion {
+    /// The page alone: so each page that is touched is seen to be.
+    Page,
+    /// All of its group, which is decoded for it anyhow.
+    Group,
+}
+
+impl From<FillError<LazyError>> for LazyError {
+    fn from(error: FillError<LazyError>) -> Self {
+        match error {
+            FillError::Damaged { addr } => LazyError::Damaged { addr },
+            FillError::Fill(error) => error,
+        }
+    }
 }
 
 impl LazySpace {
@@ -54,12 +73,18 @@ impl LazySpace {
         let remaining = Remaining::of(plan.rest().iter().flat_map(|job| job.ranges()));
         let index = plan.index();
         let source = Arc::new(Source { plan, index });
-        LazySpace { owner: Some(owner), userfault, source, remaining, waiting: Vec::new() }
+        let (waiting, decoded) = (Vec::new(), HashMap::new());
+        LazySpace { owner: Some(owner), userfault, source, remaining, waiting, decoded }
     }
 
     /// Whether nothing is out any more.
     pub(crate) fn is_whole(&self) -> bool {
         self.remaining.is_empty()
+    }
+
+    /// Whether faults wait for `serve`.
+    pub(crate) fn has_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Reads what the process did. Children that it made are given back; faults wait for `serve`.
@@ -80,39 +105,54 @@ impl LazySpace {
                     source: Arc::clone(&self.source),
                     remaining: self.remaining.clone(),
                     waiting: Vec::new(),
+                    decoded: HashMap::new(),
                 }),
             }
         }
         Ok(children)
     }
 
-    /// Serves the faults that wait; calls `note` for each.
+    /// Serves the faults that wait; calls `note` for each that was served with content, with the address under which
+    /// the manifest knows the page.
     pub(crate) fn serve(
         &mut self,
+        portion: Portion,
         scratch: &mut Scratch,
-        mut note: impl FnMut(Served),
+        mut note: impl FnMut(PageAddr),
     ) -> Result<(), LazyError> {
         for addr in std::mem::take(&mut self.waiting) {
-            note(self.serve_one(addr, scratch)?);
+            let Some(known) = self.remaining.source_of(addr) else {
+                self.serve_zero(addr)?;
+                continue;
+            };
+            match portion {
+                Portion::Page => self.fill_one(addr, known, scratch)?,
+                Portion::Group => self.fill_with(addr, known, scratch)?,
+            }
+            match self.remaining.source_of(addr) {
+                Some(_) => self.waiting.push(addr), // The process is changing its mappings.
+                None => note(known),
+            }
         }
         Ok(())
     }
 
-    fn serve_one(&mut self, addr: PageAddr, scratch: &mut Scratch) -> Result<Served, LazyError> {
-        if let Some(known) = self.remaining.source_of(addr) {
-            let job = self.fill_with(addr, known, scratch)?;
-            if self.remaining.source_of(addr).is_some() {
-                self.waiting.push(addr);
-                return Ok(Served::Nothing);
-            }
-            return Ok(Served::Content(self.source.plan.jobs()[job].ranges().collect()));
-        }
-        // It never had content, or was given back; or it came back meanwhile, and only the waiter must be told.
-        match self.userfault.fill_zero_and_wake(addr).map_err(|source| LazyError::Fill { addr, source })? {
+    /// The page never had content, or was given back; or it came back meanwhile, and only the waiter must be told.
+    /// A program that touches one such page is mostly about to fill fresh memory with more.
+    fn serve_zero(&mut self, addr: PageAddr) -> Result<(), LazyError> {
+        let room = (1..ZERO_PAGES_MAX).take_while(|page| self.remaining.source_of(addr + *page).is_none());
+        let pages = 1 + room.count() as u64;
+        let failed = |source| LazyError::Fill { addr, source };
+        let filled = match self.userfault.fill_zero_and_wake(addr, pages).map_err(failed)? {
+            // The mapping ends before so many pages.
+            Filled::Unmapped => self.userfault.fill_zero_and_wake(addr, 1).map_err(failed)?,
+            filled => filled,
+        };
+        match filled {
             Filled::Changing(_) => self.waiting.push(addr),
             Filled::Done | Filled::Occupied(_) | Filled::Unmapped | Filled::Dead => {}
         }
-        Ok(Served::Nothing)
+        Ok(())
     }
 
     /// Fills some pages, in the background. `false`: nothing was out.
@@ -122,17 +162,38 @@ impl LazySpace {
         Ok(true)
     }
 
+    /// Fills the page at `addr` alone, which the manifest knows as `known`.
+    fn fill_one(&mut self, addr: PageAddr, known: PageAddr, scratch: &mut Scratch) -> Result<(), LazyError> {
+        let job = self.job_of(known)?;
+        if !self.decoded.contains_key(&job) {
+            if self.decoded.len() >= DECODED_GROUPS_MAX {
+                self.decoded.clear();
+            }
+            let mut pages = Vec::new();
+            self.source.plan.jobs()[job].decode(scratch, &mut |start, bytes| {
+                let addrs = PageRange::new(start, (bytes.len() / PAGE_SIZE) as u64).addrs();
+                pages.extend(addrs.zip(bytes.chunks_exact(PAGE_SIZE).map(Box::from)));
+                Ok::<(), LazyError>(())
+            })?;
+            self.decoded.insert(job, pages);
+        }
+        let pages = self.decoded.remove(&job).unwrap_or_default();
+        let page = pages.iter().find(|(at, _)| *at == known).ok_or(LazyError::Damaged { addr: known })?;
+        self.fill(addr, &page.1)?;
+        self.decoded.insert(job, pages);
+        Ok(())
+    }
+
+    /// The job that brings the page. What is out stands in the plan: `remaining` was made from it.
+    fn job_of(&self, known: PageAddr) -> Result<usize, LazyError> {
+        self.source.index.job_of(known).ok_or(LazyError::Damaged { addr: known })
+    }
+
     /// Fills the page at `addr`, which the manifest knows as `known`, and what lies in its group and has moved as
-    /// far as it. Returns the job's number.
-    fn fill_with(
-        &mut self,
-        addr: PageAddr,
-        known: PageAddr,
-        scratch: &mut Scratch,
-    ) -> Result<usize, LazyError> {
+    /// far as it.
+    fn fill_with(&mut self, addr: PageAddr, known: PageAddr, scratch: &mut Scratch) -> Result<(), LazyError> {
         let source = Arc::clone(&self.source);
-        // What is out stands in the plan: `remaining` was made from it.
-        let job = source.index.job_of(known).ok_or(LazyError::Damaged { addr: known })?;
+        let job = self.job_of(known)?;
         let moved = addr.get().wrapping_sub(known.get());
         let filled = source.plan.jobs()[job].decode(scratch, &mut |known, bytes| {
             let mut rest = bytes;
@@ -148,11 +209,7 @@ impl LazySpace {
             }
             Ok(())
         });
-        match filled {
-            Ok(()) => Ok(job),
-            Err(FillError::Damaged { addr }) => Err(LazyError::Damaged { addr }),
-            Err(FillError::Fill(error)) => Err(error),
-        }
+        filled.map_err(LazyError::from)
     }
 
     /// How many pages from `addr` on are out and known as those from `known` on.

@@ -78,7 +78,7 @@ impl NodeConfig {
             guard: None,
             fill_threads: 2,
             sleep_slots: 1,
-            lazy_above_bytes: 150 << 20,
+            lazy_above_bytes: 4 << 20,
             stop_by: StopBy::Best,
             fill_by: FillBy::Best,
         }

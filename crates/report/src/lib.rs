@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod chart;
 pub mod demo;
+pub mod functions;
 pub mod node;
 pub mod ps;
 pub mod quantity;

@@ -64,6 +64,7 @@ impl Journey<'_> {
         self.step("is compared byte by byte")?;
         for sandbox in self.own_sandboxes()? {
             self.go_on()?;
+            client::wake(self.server.data(), sandbox.id)?;
             row.memories.count(client::check(self.server.data(), sandbox.id)?.is_same());
         }
         Ok(row)
@@ -168,9 +169,9 @@ mod tests {
                 let is_wrong = self.calls == self.wrong_call;
                 return if is_wrong { "\"wrong\"".to_owned() } else { "\"right\"".to_owned() };
             }
-            if path.ends_with("/sleep") {
-                self.sleeps[id()] = true;
-                return serde_json::to_string(&protocol::SleepRecord::default()).unwrap();
+            if path.ends_with("/sleep") || path.ends_with("/wake") {
+                self.sleeps[id()] = path.ends_with("/sleep");
+                return serde_json::to_string(&record(id(), self.sleeps[id()])).unwrap();
             }
             if path.ends_with("/check") {
                 let hash_after = if id() == 2 { "other" } else { "" }.to_owned();
@@ -211,8 +212,10 @@ mod tests {
         let mut line = String::new();
         let mut body_len = 0;
         while reader.read_line(&mut line).unwrap() > 2 {
-            body_len =
-                line.strip_prefix("Content-Length: ").map_or(body_len, |len| len.trim().parse().unwrap());
+            body_len = line
+                .to_lowercase()
+                .strip_prefix("content-length: ")
+                .map_or(body_len, |len| len.trim().parse().unwrap());
             line.clear();
         }
         reader.read_exact(&mut vec![0; body_len]).unwrap();
@@ -221,7 +224,7 @@ mod tests {
     }
 
     /// The threads of the double end with the test's process.
-    fn start(wrong_call: usize) -> Server {
+    fn start(wrong_call: usize, runtime: &tokio::runtime::Runtime) -> Server {
         let data = tempfile::tempdir().unwrap();
         let double = Arc::new(Mutex::new(Double { wrong_call, ..Double::default() }));
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -230,12 +233,13 @@ mod tests {
         let other = Arc::clone(&double);
         std::thread::spawn(move || tcp.incoming().for_each(|stream| serve(stream.unwrap(), &double)));
         std::thread::spawn(move || unix.incoming().for_each(|stream| serve(stream.unwrap(), &other)));
-        Server { address, data }
+        Server { address, data, runtime: runtime.handle().clone(), running: None }
     }
 
     #[track_caller]
     fn check(wrong_call: usize, expected_answers: Checked) {
-        let server = start(wrong_call);
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = start(wrong_call, &runtime);
         let (stop, progress) = (Stop::default(), ProgressBar::hidden());
         let journey = Journey {
             server: &server,

@@ -42,9 +42,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::io("start the demo", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
-    let functions = runnable(chosen(&args.functions)?)?;
+    let python = Interpreter::find().map_err(|error| Failure::of(&error).hint("install Python 3"))?;
+    let functions = runnable(chosen(&args.functions)?, &python)?;
     let rows = {
-        let server = Server::start(&functions, runtime.handle())?; // Gone, with all its sandboxes, after this block.
+        // Gone, with all its sandboxes, after this block.
+        let server = Server::start(&functions, args.sandboxes as usize, &python, runtime.handle())?;
         show(&server, &functions, args.sandboxes, &stop)?
     };
     match args.json {
@@ -73,8 +75,10 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Function>, Failure> {
 }
 
 /// Those whose modules are here; the others are named on standard error.
-fn runnable(mut functions: Vec<&'static Function>) -> Result<Vec<&'static Function>, Failure> {
-    let python = Interpreter::find().map_err(|error| Failure::of(&error).hint("install Python 3"))?;
+fn runnable(
+    mut functions: Vec<&'static Function>,
+    python: &Interpreter,
+) -> Result<Vec<&'static Function>, Failure> {
     functions.retain(|function| match function.module.and_then(|module| python.what_lacks(module)) {
         None => true,
         Some(why) => {

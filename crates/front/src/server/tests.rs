@@ -66,7 +66,7 @@ async fn bench_with(code: &str, toml: &str, configure: impl FnOnce(&mut ServerCo
     std::fs::write(functions.join("f/lambda_function.py"), code).unwrap();
     std::fs::write(functions.join("f/function.toml"), toml).unwrap();
     let mut config = ServerConfig::new(Catalogue::load(&functions).unwrap(), &data);
-    config.listen.set_port(0);
+    config.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     configure(&mut config);
     let node = Double::default();
     let server = Server::start_with(config, Arc::new(node.clone())).await.unwrap();
@@ -76,13 +76,13 @@ async fn bench_with(code: &str, toml: &str, configure: impl FnOnce(&mut ServerCo
 
 impl Bench {
     async fn invoke(&self, event: Value) -> Seen {
-        send(self.server.addr(), "f", &[], event.to_string().into()).await
+        send(self.server.addr().unwrap(), "f", &[], event.to_string().into()).await
     }
 
     /// An invocation that waits until `release` is called with the same name.
     fn hold(&self, name: &str) -> JoinHandle<Seen> {
         let event = json!({ "wait_for": self.dir.path().join(name) });
-        let addr = self.server.addr();
+        let addr = self.server.addr().unwrap();
         tokio::spawn(async move { send(addr, "f", &[], event.to_string().into()).await })
     }
 
@@ -311,7 +311,7 @@ async fn what_is_no_invocation_is_refused_as_lambda_does() {
         assert!(seen.header("x-amzn-requestid").is_some());
     }
     let bench = bench("", |_| {}).await;
-    let addr = bench.server.addr();
+    let addr = bench.server.addr().unwrap();
     check(&send(addr, "g", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f:live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f?Qualifier=live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
@@ -329,14 +329,14 @@ async fn a_function_is_found_under_all_its_names() {
     let bench = bench("", |_| {}).await;
     for name in ["f", "f:$LATEST", "arn:aws:lambda:us-east-1:123456789012:function:f", "f?Qualifier=$LATEST"]
     {
-        assert_eq!(send(bench.server.addr(), name, &[], Bytes::new()).await.status, 200, "{name}");
+        assert_eq!(send(bench.server.addr().unwrap(), name, &[], Bytes::new()).await.status, 200, "{name}");
     }
 }
 
 #[tokio::test]
 async fn events_are_accepted_at_once_and_dry_runs_do_nothing() {
     let bench = bench("", |_| {}).await;
-    let addr = bench.server.addr();
+    let addr = bench.server.addr().unwrap();
     let dry = send(addr, "f", &[("x-amz-invocation-type", "DryRun")], Bytes::new()).await;
     assert_eq!(dry.status, 204);
     let event = send(addr, "f", &[("x-amz-invocation-type", "Event")], "{}".into()).await;
@@ -388,7 +388,7 @@ async fn a_shutdown_lets_invocations_end_and_leaves_no_sandbox() {
     let bench = bench("timeout_s = 60", |_| {}).await;
     let held = bench.hold("go");
     bench.until("served", |record| record.cold_starts == 1).await;
-    let (socket, addr) = (bench.server.socket().to_owned(), bench.server.addr());
+    let (socket, addr) = (bench.server.socket().to_owned(), bench.server.addr().unwrap());
     let release = bench.dir.path().join("go");
     let stopping = tokio::spawn(bench.server.shutdown());
     while TcpStream::connect(addr).await.is_ok() {
@@ -414,8 +414,8 @@ async fn a_bootstrap_of_its_own_serves() {
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(root.join("bootstrap"), mode).unwrap();
     let mut config = ServerConfig::new(Catalogue::load(root.parent().unwrap()).unwrap(), &data);
-    config.listen.set_port(0);
+    config.listen = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
     let server = Server::start_with(config, Arc::new(Double::default())).await.unwrap();
-    let seen = send(server.addr(), "own", &[], r#"{"x":1}"#.into()).await;
+    let seen = send(server.addr().unwrap(), "own", &[], r#"{"x":1}"#.into()).await;
     assert_eq!((seen.status, &seen.body["event"]["x"]), (200, &json!(1)));
 }

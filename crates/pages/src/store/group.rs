@@ -91,6 +91,11 @@ impl<A: Arena> GroupTable<A> {
         self.entries.get(number as usize)?.as_ref().map(|entry| &entry.group)
     }
 
+    /// How many pages of the group are wanted.
+    pub(super) fn live(&self, number: u32) -> u32 {
+        self.entries.get(number as usize).and_then(Option::as_ref).map_or(0, |entry| entry.live)
+    }
+
     /// What one wanted page of the group costs in the arena.
     pub(super) fn page_bytes(&self, number: u32) -> f64 {
         let entry = self.entries.get(number as usize).and_then(Option::as_ref);

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError};
 
 use super::group::Group;
+use super::slots::SlotId;
 use super::tables::{Candidate, Fresh, FreshPage};
 use super::{IDLE_ENCODERS_MAX, PAGES_PER_GROUP, Store};
 use crate::codec::{Codec, Encoder, Scratch};
@@ -70,15 +71,25 @@ enum Found {
     Kept(Encoding),
 }
 
+/// A page that the store has, in a group where it should not be.
+struct Misplaced {
+    nth: usize,
+    id: PageId,
+    slot: SlotId,
+}
+
 impl<A: Arena> Store<A> {
-    /// Puts consecutive pages, at most [`PAGES_PER_PUT`], and says how each is kept now.
+    /// Puts pages, at most [`PAGES_PER_PUT`], and says how each is kept now. Pages that are put together lie
+    /// together.
     pub fn put(&self, domain: &Domain, pages: &[u8], heat: Heat) -> Result<Vec<Encoding>, StoreError> {
         let pages = whole_pages(pages)?;
         let mut encoder = self.take_encoder()?;
         let domain = (domain, self.shared.hasher.domain_tag(domain));
         let mut found = self.look_at(pages);
-        self.find_known(domain, pages, &mut found, &mut encoder.scratch);
-        let kept = self.keep_new(domain, pages, &mut found, Codec::for_heat(heat), &mut encoder);
+        let codec = Codec::for_heat(heat);
+        let misplaced = self.find_known(domain, pages, &mut found, codec, &mut encoder.scratch);
+        let kept = self.keep_new(domain, pages, &mut found, codec, &mut encoder);
+        let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, codec, &mut encoder));
         self.give_encoder(encoder);
         let encodings: Vec<Encoding> = (0..found.len()).filter_map(|nth| encoding(&found, nth)).collect();
         // A page without an encoding would shift all behind it to wrong addresses: rather no sleep than that.
@@ -116,8 +127,15 @@ impl<A: Arena> Store<A> {
     }
 
     /// Finds and pins the pages that the store has already. Comparing happens without the lock, so a page may
-    /// be gone when it is to be pinned; it is then new.
-    fn find_known(&self, domain: (&Domain, u64), pages: &[Page], found: &mut [Found], scratch: &mut Scratch) {
+    /// be gone when it is to be pinned; it is then new. Returns those that lie where they should not.
+    fn find_known(
+        &self,
+        domain: (&Domain, u64),
+        pages: &[Page],
+        found: &mut [Found],
+        codec: Codec,
+        scratch: &mut Scratch,
+    ) -> Vec<Misplaced> {
         let tables = self.tables();
         let candidates = found.iter().enumerate().flat_map(|(nth, page)| match page {
             Found::New { id, .. } => tables.candidates(domain, *id).into_iter().map(|c| (nth, c)).collect(),
@@ -126,15 +144,46 @@ impl<A: Arena> Store<A> {
         let candidates: Vec<(usize, Candidate<A>)> = candidates.collect();
         drop(tables);
         let equal = only_equal(candidates, pages, scratch);
+        let mut misplaced = Vec::new();
         let mut tables = self.tables();
         for (nth, candidate) in &equal {
-            if let Found::New { refs, .. } = found[*nth]
+            if let Found::New { id, refs } = found[*nth]
                 && tables.pin(candidate, refs)
             {
                 found[*nth] = Found::Kept(Encoding::Same(candidate.slot));
+                if tables.is_misplaced(candidate, codec) {
+                    misplaced.push(Misplaced { nth: *nth, id, slot: candidate.slot });
+                }
             }
         }
         drop(tables); // Before the candidates: the last reader of a group frees it, which may call the kernel.
+        misplaced
+    }
+
+    /// Moves pages into groups of their own: hot ones out of cold groups, so that a wake decodes quickly and only
+    /// what it needs; and what is left of a group that has lost most of its pages, so that its bytes go.
+    fn move_together(
+        &self,
+        domain: (&Domain, u64),
+        pages: &[Page],
+        misplaced: Vec<Misplaced>,
+        codec: Codec,
+        encoder: &mut Encoder,
+    ) -> Result<(), StoreError> {
+        for misplaced in misplaced.chunks(PAGES_PER_GROUP) {
+            let member = |(index, page): (usize, &Misplaced)| FreshPage {
+                nth: page.nth,
+                index: index as u8,
+                id: page.id,
+                refs: NonZeroU32::MIN,
+            };
+            let members = misplaced.iter().enumerate().map(member).collect();
+            let fresh = self.encode_group(domain, pages, members, codec, encoder)?;
+            let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
+            let unwanted = self.tables().rehouse(&fresh, &slots);
+            drop(unwanted); // Freeing may call the kernel, so not under the lock.
+        }
+        Ok(())
     }
 
     /// Encodes and enters what is new. After success, nothing is new any more.
@@ -149,7 +198,7 @@ impl<A: Arena> Store<A> {
         let mut fresh = self.encode(domain, pages, found, codec, encoder)?;
         // Encoding took a while. Sandboxes of one function often fall asleep together, and then another thread
         // has just put the same pages; without this look, both copies would stay.
-        self.find_known(domain, pages, found, &mut encoder.scratch);
+        self.find_known(domain, pages, found, codec, &mut encoder.scratch);
         fresh.retain_mut(|fresh| {
             fresh.pages.retain(|page| matches!(found[page.nth], Found::New { .. }));
             !fresh.pages.is_empty()

@@ -10,6 +10,7 @@ use super::group::{Group, GroupTable};
 use super::slots::{Place, Slot, SlotId, SlotTable};
 use crate::Domain;
 use crate::arena::Arena;
+use crate::codec::Codec;
 use crate::page_id::PageId;
 
 /// Slots with the same hash that are compared before a page counts as new. More than one is next to impossible
@@ -56,6 +57,35 @@ impl<A: Arena> Tables<A> {
             _ => return false,
         }
         true
+    }
+
+    /// Whether the page of a candidate, put with `codec` now, lies where it should not: a hot page in a cold group,
+    /// or any page in a group of which most is no longer wanted.
+    pub(super) fn is_misplaced(&self, candidate: &Candidate<A>, codec: Codec) -> bool {
+        let group = &candidate.group;
+        let is_sparse = || self.groups.live(candidate.place.group()) * 2 <= u32::from(group.pages);
+        match group.codec {
+            Codec::Whole => false,
+            Codec::Lz4 => group.pages > 1 && is_sparse(),
+            Codec::Zstd => codec == Codec::Lz4 || (group.pages > 1 && is_sparse()),
+        }
+    }
+
+    /// Gives slots, which somebody has pinned, another place: the pages of `fresh`, in its order, which are equal
+    /// to theirs. Returns groups of which nothing is wanted any more, to be dropped outside the lock.
+    pub(super) fn rehouse(&mut self, fresh: &Fresh<A>, slots: &[SlotId]) -> Vec<Arc<Group<A>>> {
+        let Some(number) = self.groups.insert(Arc::clone(&fresh.group), fresh.pages.len() as u32) else {
+            return Vec::new(); // The table is full: they stay where they are.
+        };
+        let mut left = Vec::new();
+        for (page, slot) in fresh.pages.iter().zip(slots) {
+            // The place that is left: the old one, or, if the slot went meanwhile, the new one.
+            left.push(match self.slots.get_mut(*slot).filter(|kept| kept.id == page.id) {
+                Some(kept) => std::mem::replace(&mut kept.place, Place::new(number, page.index)).group(),
+                None => number,
+            });
+        }
+        left.into_iter().filter_map(|group| self.groups.forget_page(group)).collect()
     }
 
     /// Adds new groups with the pages of them that are wanted. Returns the slots of each group; `None`, and nothing is kept, if

@@ -195,3 +195,26 @@ fn whoever_cannot_fill_stops_the_job() {
     let filled = plan.jobs()[0].decode(&mut Scratch::new(), &mut fill);
     assert_eq!(filled, Err(FillError::Fill(std::fmt::Error)));
 }
+
+#[test]
+fn pages_that_turn_hot_move_together_and_what_they_leave_is_packed_again() {
+    let store = store();
+    let domain = Domain::named("a");
+    let pages: Vec<Specimen> = (0..64).map(Specimen::Text).collect();
+    let cold = sandbox(&store, &domain, Heat::Cold, &pages);
+    assert_eq!(store.stats().groups, 4);
+    // Twelve of every sixteen pages are hot: 48 in three groups of their own.
+    let (mut hot, mut rest): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
+    for (nth, page) in pages.iter().enumerate() {
+        if nth % 16 < 12 { hot.push(*page) } else { rest.push(*page) }
+    }
+    let hot = sandbox(&store, &domain, Heat::Hot, &hot);
+    assert_eq!(store.stats().groups, 4 + 3);
+    let rest = sandbox(&store, &domain, Heat::Cold, &rest);
+    assert_eq!(store.stats().groups, 3 + 1, "sixteen pages are left of the four old groups");
+    for sandbox in [&cold, &hot, &rest] {
+        sandbox.assert_reads_back(&store, &[]);
+    }
+    assert_eq!(store.plan(&hot.manifest, &[]).unwrap().jobs().len(), 3);
+    assert_shares_add_up(&store, &[cold, hot, rest]);
+}
