@@ -95,6 +95,7 @@ impl Body {
 
     /// Keeps a userfaultfd for the next sleep.
     pub(crate) fn keep_userfault(&mut self, pid: i32, userfault: (Userfault, i32)) {
+        self.kept.retain(|pid, _| is_alive(*pid));
         self.kept.insert(pid, userfault);
     }
 

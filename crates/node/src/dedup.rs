@@ -333,13 +333,18 @@ fn empty(
     let mut space = Space { pid, manifest, watched: Vec::new(), userfault: None };
     let mut opened = None;
     if can_userfault {
+        space.watched = watched(survey, lazy);
+        let first = space.watched.first();
+        let is_ours = |userfault: &Userfault| {
+            first.is_none_or(|range| userfault.has_space(range.start().get(), range.end().get()))
+        };
         let (userfault, fd) = match kept {
-            Some(kept) => kept,
-            None => open_userfault(&mut vehicle, pid, lazy).map_err(broken_io)?,
+            Some((userfault, fd)) if is_ours(&userfault) => (userfault, fd),
+            // None, or one of the program that this process was before `exec`, which closed it.
+            _ => open_userfault(&mut vehicle, pid, lazy).map_err(broken_io)?,
         };
         make_anonymous(&mut vehicle, survey).map_err(broken)?;
         fail_point::reach("converted");
-        space.watched = watched(survey, lazy);
         for range in &space.watched {
             userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
