@@ -82,8 +82,8 @@ async fn operate_directly(admin: &Admin, id: SandboxId, verb: Verb) -> Result<Do
     let failed = |error: &dyn std::fmt::Display| OperateError::Failed { why: error.to_string() };
     let mut check = None;
     match verb {
-        Verb::Sleep => drop(sandbox.sleep().await.map_err(|error| failed(&error))?),
-        Verb::Wake => drop(sandbox.wake().await.map_err(|error| failed(&error))?),
+        Verb::Sleep => sandbox.sleep().await.map(|_| ()).map_err(|error| failed(&error))?,
+        Verb::Wake => sandbox.wake().await.map(|_| ()).map_err(|error| failed(&error))?,
         Verb::Check => check = Some(sandbox.check().await.map_err(|error| failed(&error))?),
         Verb::Purge => {
             sandbox.purge();

@@ -125,6 +125,9 @@ impl Launcher {
         set("AWS_DEFAULT_REGION", self.region.clone());
         if function.layout == LayoutChoice::Pinned {
             set("MALLOC_MMAP_THRESHOLD_", MMAP_THRESHOLD.to_owned());
+            // A sandbox that compiles a module and one that finds it compiled end up with different heaps. As on
+            // Lambda, where the package is read-only, what the package brings compiled is used, and nothing is added.
+            set("PYTHONDONTWRITEBYTECODE", "1".to_owned());
         }
         for (key, value) in &function.environment {
             set(key, value.clone());

@@ -14,6 +14,7 @@ pub mod advise;
 pub mod arena;
 pub mod carry;
 pub mod cgroup;
+pub mod heap;
 pub mod inject;
 pub mod maps;
 pub mod memory;

@@ -15,6 +15,7 @@ const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+const PAGE_IS_GUARD: u64 = 1 << 8; // Linux 6.15. Looks swapped out, holds nothing, and may not be read.
 
 /// Runs fetched by one call; more need another call.
 const RUNS_PER_CALL: usize = 1024;
@@ -54,12 +55,13 @@ struct Region {
 pub struct PageMap {
     file: File,
     by_scan: bool,
+    knows_guards: bool,
 }
 
 impl PageMap {
     /// Opens the page map of `pid`.
     pub fn open(pid: i32) -> io::Result<PageMap> {
-        Ok(PageMap { file: File::open(format!("/proc/{pid}/pagemap"))?, by_scan: true })
+        Ok(PageMap { file: File::open(format!("/proc/{pid}/pagemap"))?, by_scan: true, knows_guards: true })
     }
 
     /// The same without `PAGEMAP_SCAN`, as on kernels before 6.7.
@@ -75,6 +77,11 @@ impl PageMap {
             match self.scan(mapping, runs) {
                 // ENOTTY: this kernel does not know the call, and will not learn it.
                 Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => self.by_scan = false,
+                // EINVAL: it knows no guard pages, and so has none.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.knows_guards => {
+                    self.knows_guards = false;
+                    return self.own_pages(mapping, runs);
+                }
                 done => return done,
             }
         }
@@ -82,7 +89,13 @@ impl PageMap {
     }
 
     fn scan(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
-        let unwanted = PAGE_IS_PFNZERO | if mapping.is_private_file() { PAGE_IS_FILE } else { 0 };
+        let mut unwanted = PAGE_IS_PFNZERO;
+        if mapping.is_private_file() {
+            unwanted |= PAGE_IS_FILE;
+        }
+        if self.knows_guards {
+            unwanted |= PAGE_IS_GUARD;
+        }
         let mut regions = [Region::default(); RUNS_PER_CALL];
         let mut start = mapping.start;
         while start < mapping.end {
@@ -112,6 +125,7 @@ impl PageMap {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
         const FILE_OR_SHARED: u64 = 1 << 61;
+        const GUARD: u64 = 1 << 58;
         let mut buffer = vec![0u8; ENTRIES_PER_READ * 8];
         let mut open: Option<u64> = None; // Where the run that is being read begins.
         let mut address = mapping.start;
@@ -122,6 +136,7 @@ impl PageMap {
             for entry in bytes.chunks_exact(8) {
                 let entry = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| entry[at]));
                 let own = entry & (PRESENT | SWAPPED) != 0
+                    && entry & GUARD == 0
                     && (mapping.is_private_anonymous() || entry & FILE_OR_SHARED == 0);
                 if own && open.is_none() {
                     open = Some(address);
@@ -145,13 +160,15 @@ mod tests {
     use super::*;
     use crate::maps;
 
-    /// Pages 1, 2 and 4 of 6 in a fresh mapping are written; each way of looking must find just these.
+    /// Pages 1, 2 and 4 of 6 in a fresh mapping are written, and page 5 is a guard page where the kernel has them;
+    /// each way of looking must find just the written ones.
     #[track_caller]
     fn check(mut page_map: PageMap) {
         let mut memory = crate::sys::tests::anonymous(6);
         for page in [1, 2, 4] {
             memory.as_mut()[page * PAGE_SIZE] = 1;
         }
+        memory.guard(5);
         let start = memory.as_mut().as_ptr() as u64;
         let mappings = maps::read(std::process::id() as i32).unwrap();
         let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&start)).unwrap();

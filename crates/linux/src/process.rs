@@ -108,7 +108,7 @@ pub fn parse_status(text: &[u8]) -> Status {
 /// The threads of a process.
 pub fn threads(pid: i32) -> io::Result<Vec<i32>> {
     let entries = fs::read_dir(format!("/proc/{pid}/task"))?;
-    let number = |entry: io::Result<fs::DirEntry>| Some(entry.ok()?.file_name().to_str()?.parse().ok()?);
+    let number = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     Ok(entries.filter_map(number).collect())
 }
 

@@ -69,6 +69,17 @@ pub(crate) mod tests {
         }
     }
 
+    impl Anonymous {
+        /// Makes a page a guard page, if this kernel knows such (6.13).
+        pub(crate) fn guard(&mut self, page: usize) {
+            const MADV_GUARD_INSTALL: i32 = 102;
+            // SAFETY: the page lies inside the mapping.
+            let at = unsafe { self.at.add(page * 4096) };
+            // SAFETY: the page is ours; nobody touches it any more.
+            unsafe { libc::madvise(at.cast(), 4096, MADV_GUARD_INSTALL) };
+        }
+    }
+
     impl Drop for Anonymous {
         fn drop(&mut self) {
             // SAFETY: the mapping is ours and no slice of it outlives `self`.

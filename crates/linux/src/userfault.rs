@@ -229,13 +229,6 @@ impl Userfault {
         asked.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
     }
 
-    /// Whether the address space that it was made for is still there; after `exec` a process has another. The range
-    /// is one that nobody watches.
-    pub fn has_space(&self, start: u64, end: u64) -> bool {
-        let asked = self.unregister(start, end);
-        !asked.is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEM))
-    }
-
     /// Fetches what has happened; nothing when nothing has.
     pub fn events(&self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut messages = [[0u64; 4]; EVENTS_PER_READ]; // `struct uffd_msg`: 32 bytes.

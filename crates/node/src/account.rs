@@ -38,7 +38,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         account.store_identical_bytes += share.identical_bytes;
         account.store_packed_bytes += share.packed_bytes;
         account.store_whole_bytes += share.whole_bytes;
-        account.manifest_bytes += share.table_bytes + manifest.encoded_bytes() as u64;
+        account.manifest_bytes += share.table_bytes + manifest.encoded_bytes();
     }
     account
 }

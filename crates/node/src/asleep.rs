@@ -35,8 +35,25 @@ pub(crate) struct Space {
     pub(crate) manifest: Arc<Manifest>,
     /// Ranges whose missing pages wait for us: sorted, each in one mapping.
     pub(crate) watched: Vec<PageRange>,
-    /// Fills them, with the descriptor's number in the process. `None`: they are filled by writing.
-    pub(crate) userfault: Option<(Userfault, i32)>,
+    /// Fills them. `None`: they are filled by writing.
+    pub(crate) planted: Option<Planted>,
+}
+
+/// A userfaultfd that a process was made to create. It stays open there while the process runs with memory out, so
+/// that faults wait even if we die.
+pub(crate) struct Planted {
+    pub(crate) userfault: Userfault,
+    pub(crate) pid: i32,
+    /// Its number in the process.
+    pub(crate) fd: i32,
+}
+
+impl Planted {
+    /// Whether the process still has it: a program may close what it does not know, and replaces itself by `exec`.
+    pub(crate) fn is_there(&self) -> bool {
+        let link = std::fs::read_link(format!("/proc/{}/fd/{}", self.pid, self.fd));
+        link.is_ok_and(|to| to.as_os_str() == "anon_inode:[userfaultfd]")
+    }
 }
 
 impl Space {

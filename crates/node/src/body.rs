@@ -1,15 +1,13 @@
 //! The processes of one sandbox, and the means by which they are held here.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
 use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
 use linux::trace::{Stopped, TraceError};
-use linux::userfault::Userfault;
 
-use crate::asleep::Hold;
+use crate::asleep::{Hold, Planted};
 use crate::dedup::DedupError;
 use crate::stopped_tree::StoppedTree;
 
@@ -32,12 +30,12 @@ pub(crate) struct Body {
     pub(crate) cgroup: Arc<Cgroup>,
     means: Means,
     /// Userfaultfds that stay open in processes that wake lazily, by process.
-    kept: HashMap<i32, (Userfault, i32)>,
+    kept: Vec<Planted>,
 }
 
 impl Body {
     pub(crate) fn new(root: Process, cgroup: Arc<Cgroup>, means: Means) -> Body {
-        Body { root, cgroup, means, kept: HashMap::new() }
+        Body { root, cgroup, means, kept: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -89,14 +87,15 @@ impl Body {
     }
 
     /// The userfaultfd that stayed open in a process since its last wake.
-    pub(crate) fn take_userfault(&mut self, pid: i32) -> Option<(Userfault, i32)> {
-        self.kept.remove(&pid)
+    pub(crate) fn take_planted(&mut self, pid: i32) -> Option<Planted> {
+        let at = self.kept.iter().position(|planted| planted.pid == pid)?;
+        Some(self.kept.swap_remove(at)).filter(Planted::is_there)
     }
 
     /// Keeps a userfaultfd for the next sleep.
-    pub(crate) fn keep_userfault(&mut self, pid: i32, userfault: (Userfault, i32)) {
-        self.kept.retain(|pid, _| is_alive(*pid));
-        self.kept.insert(pid, userfault);
+    pub(crate) fn keep_planted(&mut self, planted: Planted) {
+        self.kept.retain(|planted| is_alive(planted.pid));
+        self.kept.push(planted);
     }
 
     /// Lets it run. All that must be back is back.

@@ -16,7 +16,7 @@ use linux::userfault::{Userfault, Watch};
 use pages::{Domain, Encoding, Heat, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, StoreError};
 use protocol::SleepRecord;
 
-use crate::asleep::{Asleep, Hold, Space};
+use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::Body;
 use crate::fail_point;
 use crate::memory_hash::{self, MemoryHash};
@@ -117,7 +117,7 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     let means = body.means();
     let mut spaces = Vec::new();
     for ((vehicle, survey), manifest) in vehicles.into_iter().zip(pinned.manifests.clone()) {
-        let kept = body.take_userfault(survey.pid); // so only now may it leave.
+        let kept = body.take_planted(survey.pid); // so only now may it leave.
         spaces.push(empty(vehicle, &survey, manifest, kept, bed.lazy, means.userfault)?);
         fail_point::reach("emptied-one");
     }
@@ -323,62 +323,55 @@ fn empty(
     mut vehicle: Vehicle<'_>,
     survey: &Survey,
     manifest: Arc<Manifest>,
-    kept: Option<(Userfault, i32)>,
+    kept: Option<Planted>,
     lazy: bool,
     can_userfault: bool,
 ) -> Result<Space, DedupError> {
     let pid = survey.pid;
     let broken = |source: InjectError| DedupError::HalfEmptied { pid, source: io::Error::other(source) };
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
-    let mut space = Space { pid, manifest, watched: Vec::new(), userfault: None };
-    let mut opened = None;
+    let mut space = Space { pid, manifest, watched: Vec::new(), planted: None };
     if can_userfault {
         space.watched = watched(survey, lazy);
-        let first = space.watched.first();
-        let is_ours = |userfault: &Userfault| {
-            first.is_none_or(|range| userfault.has_space(range.start().get(), range.end().get()))
-        };
-        let (userfault, fd) = match kept {
-            Some((userfault, fd)) if is_ours(&userfault) => (userfault, fd),
-            // None, or one of the program that this process was before `exec`, which closed it.
-            _ => open_userfault(&mut vehicle, pid, lazy).map_err(broken_io)?,
+        let planted = match kept {
+            Some(kept) => kept,
+            None => plant(&mut vehicle, pid, lazy).map_err(broken_io)?,
         };
         make_anonymous(&mut vehicle, survey).map_err(broken)?;
         fail_point::reach("converted");
         for range in &space.watched {
-            userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
+            planted.userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
         fail_point::reach("registered");
-        opened = Some((userfault, fd));
+        space.planted = Some(planted);
     }
     let ranges = emptied(survey, can_userfault);
-    match &opened {
+    match &space.planted {
         // Each emptied range is an event that our own call waits for.
-        Some((userfault, _)) if userfault.watch() == Watch::AllEvents => {
-            crate::lazy::drain_while(userfault, || vehicle.empty(&ranges)).map_err(broken)?
+        Some(Planted { userfault, .. }) if userfault.watch() == Watch::AllEvents => {
+            crate::lazy::drain_while(userfault, || vehicle.empty(&ranges)).map_err(broken)?;
         }
         _ => vehicle.empty(&ranges).map_err(broken)?,
     }
     fail_point::reach("dontneed");
-    if let Some((userfault, fd)) = opened {
-        if !lazy {
-            // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
-            for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
-                let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
-            }
-            vehicle.close(fd).map_err(broken)?;
+    if let Some(Planted { userfault, fd, .. }) = &space.planted
+        && !lazy
+    {
+        // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
+        for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
+            let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
-        space.userfault = Some((userfault, fd));
+        vehicle.close(*fd).map_err(broken)?;
     }
     vehicle.put_back().map_err(broken)?;
     Ok(space)
 }
 
-fn open_userfault(vehicle: &mut Vehicle<'_>, pid: i32, lazy: bool) -> io::Result<(Userfault, i32)> {
+fn plant(vehicle: &mut Vehicle<'_>, pid: i32, lazy: bool) -> io::Result<Planted> {
     let fd = vehicle.create_userfaultfd().map_err(io::Error::other)?;
     let ours = Process::open(pid)?.get_fd(fd)?;
     let (userfault, _) = Userfault::set_up(ours, if lazy { Watch::AllEvents } else { Watch::Faults })?;
-    Ok((userfault, fd))
+    Ok(Planted { userfault, pid, fd })
 }
 
 /// A userfaultfd watches anonymous memory only: private copies of file pages become that, once.
@@ -406,10 +399,15 @@ fn watched(survey: &Survey, lazy: bool) -> Vec<PageRange> {
     survey.parts.iter().flat_map(of).collect()
 }
 
-/// Ranges to give back. Pages that stay lie between the runs.
+/// Ranges to give back: whole mappings but for the pages that stay, for a page table goes back only with a range
+/// that covers all of it. Copies of file pages go run by run, where they were not replaced.
 fn emptied(survey: &Survey, converted: bool) -> Vec<(u64, u64)> {
-    let parts = survey.parts.iter().filter(|part| part.kind == Kind::Anonymous || !converted);
-    parts.flat_map(|part| &part.runs).map(|run| (run.start().get(), run.end().get())).collect()
+    let of = |part: &crate::survey::Part| match part.kind {
+        Kind::Anonymous => survey.without_left(part.mapping),
+        Kind::FileCopies if converted => Vec::new(),
+        Kind::FileCopies => part.runs.clone(),
+    };
+    survey.parts.iter().flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()
 }
 
 /// From being held by ptrace to being held by the freezer, where there is one; no code runs in between.

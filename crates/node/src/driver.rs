@@ -99,6 +99,7 @@ impl Driver {
         let counters = &self.inner.node.counters;
         match result {
             Ok((asleep, record)) => {
+                linux::heap::give_back(); // What was needed to encode is not needed again soon.
                 let mut facts = self.inner.facts();
                 facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
                 facts.warm_bytes = Some(pages::PAGE_SIZE as u64 * record.own_pages());
@@ -216,12 +217,11 @@ impl Driver {
 
     /// All memory is back.
     fn finish_lazy(&mut self) {
+        self.answered(); // Nothing more can be seen to be touched.
         let Some(lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
         match lazy.finish() {
-            Ok(kept) => {
-                kept.into_iter().for_each(|(pid, userfault)| self.body.keep_userfault(pid, userfault))
-            }
+            Ok(kept) => kept.into_iter().for_each(|planted| self.body.keep_planted(planted)),
             Err(error) => self.kill(&causes(&error)),
         }
         let mut facts = self.inner.facts();

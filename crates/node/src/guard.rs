@@ -17,21 +17,28 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// The node's end: tells the guard what to clean up.
 pub(crate) struct Guard {
     program: PathBuf,
+    said: Mutex<Said>,
+}
+
+struct Said {
     /// Everything said so far, to say again to a new guard when one was killed.
-    said: Mutex<(BTreeSet<String>, Option<(Child, ChildStdin)>)>,
+    things: BTreeSet<String>,
+    /// The guard and the pipe to it; `None` while there is none.
+    process: Option<(Child, ChildStdin)>,
 }
 
 impl Guard {
     /// Starts `PROGRAM guard`.
     pub(crate) fn start(program: &Path) -> io::Result<Guard> {
         let process = spawn(program)?;
-        Ok(Guard { program: program.to_owned(), said: Mutex::new((BTreeSet::new(), Some(process))) })
+        let said = Said { things: BTreeSet::new(), process: Some(process) };
+        Ok(Guard { program: program.to_owned(), said: Mutex::new(said) })
     }
 
     /// Process id of the guard, while there is one.
     pub(crate) fn pid(&self) -> Option<i32> {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.1.as_ref().map(|(child, _)| child.id() as i32)
+        said.process.as_ref().map(|(child, _)| child.id() as i32)
     }
 
     /// When the node dies: kill everything in this cgroup, and remove it.
@@ -51,7 +58,7 @@ impl Guard {
 
     fn say(&self, watch: bool, what: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let (things, process) = &mut *said;
+        let Said { things, process } = &mut *said;
         let new = if watch { things.insert(what.to_owned()) } else { things.remove(what) };
         if !new {
             return;
@@ -78,7 +85,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let said = self.said.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((mut child, pipe)) = said.1.take() {
+        if let Some((mut child, pipe)) = said.process.take() {
             drop(pipe); // It cleans up what is still there, and ends.
             let _ = child.wait();
         }

@@ -18,8 +18,8 @@ use linux::userfault::Userfault;
 use pages::{FillPlan, PageAddr, PageRange, Scratch};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::asleep::Space;
-use crate::lazy_space::{LazyError, LazySpace, Portion};
+use crate::asleep::{Planted, Space};
+use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
 use crate::{WorkingSet, fail_point};
 
 /// The background waits so long for the first answer: until then the processors belong to the request.
@@ -70,10 +70,7 @@ impl Lazy {
     pub(crate) fn new(spaces: Vec<Space>, plans: Vec<FillPlan<MemfdArena>>) -> Lazy {
         let is_recording = plans.iter().all(|plan| plan.hot().is_empty());
         let touched = vec![Vec::new(); spaces.len()];
-        let space = |(space, plan): (Space, _)| {
-            let (userfault, fd) = space.userfault?;
-            Some(LazySpace::new((space.pid, fd), userfault, plan))
-        };
+        let space = |(space, plan): (Space, _)| Some(LazySpace::new(space.planted?, plan));
         let list = spaces.into_iter().zip(plans).filter_map(space).collect();
         let spaces = Mutex::new(Spaces { list, failed: None, scratch: Scratch::new() });
         Lazy {
@@ -124,7 +121,7 @@ impl Lazy {
     /// Descriptors that are readable when a process waits for something.
     pub(crate) fn descriptors(&self) -> Vec<OwnedFd> {
         let spaces = self.work.lock();
-        let copies = spaces.list.iter().map(|space| space.userfault.as_fd().try_clone_to_owned());
+        let copies = spaces.list.iter().map(|space| space.userfault().as_fd().try_clone_to_owned());
         copies.filter_map(Result::ok).collect()
     }
 
@@ -159,7 +156,7 @@ impl Lazy {
     }
 
     /// All is back: stops watching. Gives back the userfaultfds that stay open in their processes.
-    pub(crate) fn finish(mut self) -> Result<Vec<(i32, (Userfault, i32))>, LazyError> {
+    pub(crate) fn finish(mut self) -> Result<Vec<Planted>, LazyError> {
         self.stop_background();
         let mut spaces = self.work.lock();
         if let Some(error) = spaces.failed.take() {
@@ -167,12 +164,12 @@ impl Lazy {
         }
         let mut kept = Vec::new();
         for space in std::mem::take(&mut spaces.list) {
-            // A child that was made meanwhile has no copy of its userfaultfd: dropping ours ends the watch.
-            let Some((pid, fd)) = space.owner else { continue };
-            unwatch(pid, &space.userfault).map_err(|source| LazyError::Follow { source })?;
-            settle(&space.userfault).map_err(|source| LazyError::Follow { source })?;
+            // A child that was made meanwhile has none of its own: dropping ours ends the watch.
+            let Watched::Planted(planted) = space.watched else { continue };
+            unwatch(planted.pid, &planted.userfault).map_err(|source| LazyError::Follow { source })?;
+            settle(&planted.userfault).map_err(|source| LazyError::Follow { source })?;
             fail_point::reach("lazy-finished");
-            kept.push((pid, (space.userfault, fd)));
+            kept.push(planted);
         }
         Ok(kept)
     }

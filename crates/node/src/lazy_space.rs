@@ -8,6 +8,7 @@ use linux::arena::MemfdArena;
 use linux::userfault::{Event, Filled, Userfault};
 use pages::{FillError, FillPlan, JobIndex, PAGE_SIZE, PageAddr, PageRange, Scratch};
 
+use crate::asleep::Planted;
 use crate::remaining::Remaining;
 
 /// Memory that could not be brought back. The sandbox must die.
@@ -32,15 +33,24 @@ const ZERO_PAGES_MAX: u64 = 64;
 
 /// What is out of one address space.
 pub(crate) struct LazySpace {
-    /// Process, and the number of its userfaultfd in it; children made meanwhile have none.
-    pub(crate) owner: Option<(i32, i32)>,
-    pub(crate) userfault: Userfault,
+    pub(crate) watched: Watched,
     source: Arc<Source>,
     remaining: Remaining,
     /// Faults that could not be served while the process was changing its mappings.
     waiting: Vec<PageAddr>,
     /// Groups that single pages were taken from, by job: their content, by the addresses that the manifest knows.
-    decoded: HashMap<usize, Vec<(PageAddr, Box<[u8]>)>>,
+    decoded: HashMap<usize, Decoded>,
+}
+
+/// The pages of one group.
+type Decoded = Vec<(PageAddr, Box<[u8]>)>;
+
+/// How the process is watched.
+pub(crate) enum Watched {
+    /// By a userfaultfd that it has, too.
+    Planted(Planted),
+    /// As the child of one that is, made meanwhile.
+    Child(Userfault),
 }
 
 /// Where the content stands, by the addresses that the manifest knows.
@@ -69,12 +79,20 @@ impl From<FillError<LazyError>> for LazyError {
 
 impl LazySpace {
     /// Everything in `plan` but its hot part, which is filled already.
-    pub(crate) fn new(owner: (i32, i32), userfault: Userfault, plan: FillPlan<MemfdArena>) -> LazySpace {
+    pub(crate) fn new(planted: Planted, plan: FillPlan<MemfdArena>) -> LazySpace {
         let remaining = Remaining::of(plan.rest().iter().flat_map(|job| job.ranges()));
         let index = plan.index();
         let source = Arc::new(Source { plan, index });
         let (waiting, decoded) = (Vec::new(), HashMap::new());
-        LazySpace { owner: Some(owner), userfault, source, remaining, waiting, decoded }
+        LazySpace { watched: Watched::Planted(planted), source, remaining, waiting, decoded }
+    }
+
+    /// Fills its pages.
+    pub(crate) fn userfault(&self) -> &Userfault {
+        match &self.watched {
+            Watched::Planted(planted) => &planted.userfault,
+            Watched::Child(userfault) => userfault,
+        }
     }
 
     /// Whether nothing is out any more.
@@ -90,7 +108,7 @@ impl LazySpace {
     /// Reads what the process did. Children that it made are given back; faults wait for `serve`.
     pub(crate) fn follow(&mut self) -> Result<Vec<LazySpace>, LazyError> {
         let mut events = Vec::new();
-        self.userfault.events(&mut events).map_err(|source| LazyError::Follow { source })?;
+        self.userfault().events(&mut events).map_err(|source| LazyError::Follow { source })?;
         let mut children = Vec::new();
         for event in events {
             match event {
@@ -100,8 +118,7 @@ impl LazySpace {
                 }
                 Event::Remap { from, to, len_bytes } => self.remaining.shift(from, to, len_bytes),
                 Event::Fork(userfault) => children.push(LazySpace {
-                    owner: None,
-                    userfault,
+                    watched: Watched::Child(userfault),
                     source: Arc::clone(&self.source),
                     remaining: self.remaining.clone(),
                     waiting: Vec::new(),
@@ -143,9 +160,9 @@ impl LazySpace {
         let room = (1..ZERO_PAGES_MAX).take_while(|page| self.remaining.source_of(addr + *page).is_none());
         let pages = 1 + room.count() as u64;
         let failed = |source| LazyError::Fill { addr, source };
-        let filled = match self.userfault.fill_zero_and_wake(addr, pages).map_err(failed)? {
+        let filled = match self.userfault().fill_zero_and_wake(addr, pages).map_err(failed)? {
             // The mapping ends before so many pages.
-            Filled::Unmapped => self.userfault.fill_zero_and_wake(addr, 1).map_err(failed)?,
+            Filled::Unmapped => self.userfault().fill_zero_and_wake(addr, 1).map_err(failed)?,
             filled => filled,
         };
         match filled {
@@ -223,7 +240,7 @@ impl LazySpace {
         let mut done = 0;
         while done < bytes.len() {
             let at = addr + (done / PAGE_SIZE) as u64;
-            let filled = self.userfault.fill_and_wake(at, &bytes[done..]);
+            let filled = self.userfault().fill_and_wake(at, &bytes[done..]);
             done += match filled.map_err(|source| LazyError::Fill { addr: at, source })? {
                 Filled::Done => bytes.len() - done,
                 // A page that is out is not there, unless the process has just moved another there: its event is

@@ -11,7 +11,7 @@ use linux::userfault::{Filled, Userfault};
 use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, Scratch};
 use protocol::WakeRecord;
 
-use crate::asleep::{Asleep, Hold, Space};
+use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::Body;
 use crate::lazy::Lazy;
 use crate::memory_hash::{self, MemoryHash};
@@ -110,8 +110,8 @@ fn hash_again(spaces: &[Space], rseq: &[linux::trace::RseqArea]) -> Result<Memor
 
 /// All content is back: missing pages read as zeros again.
 fn unwatch(spaces: Vec<Space>) -> Result<(), RestoreError> {
-    for Space { pid, watched, userfault, .. } in spaces {
-        let Some((userfault, _)) = userfault else { continue };
+    for Space { pid, watched, planted, .. } in spaces {
+        let Some(Planted { userfault, .. }) = planted else { continue };
         for range in watched {
             let done = userfault.unregister(range.start().get(), range.end().get());
             done.map_err(|source| RestoreError::Fill { pid, source })?;
@@ -182,7 +182,7 @@ impl Hand<'_> {
 
     fn fill(&mut self, addr: PageAddr, bytes: &[u8]) -> Result<(), RestoreError> {
         let pid = self.space.pid;
-        let Some((userfault, _)) = &self.space.userfault else {
+        let Some(Planted { userfault, .. }) = &self.space.planted else {
             let written = self.memory.write(addr.get(), bytes);
             return written.map_err(|source| RestoreError::Fill { pid, source });
         };

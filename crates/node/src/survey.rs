@@ -22,14 +22,16 @@ pub(crate) struct Survey {
     pub(crate) parts: Vec<Part>,
     /// Private pages that stay.
     pub(crate) left_pages: u64,
+    /// Those of them that lie in `parts`, sorted.
+    left: Vec<PageAddr>,
 }
 
 /// The pages of one mapping that can leave.
 pub(crate) struct Part {
-    /// The whole mapping.
-    pub(crate) mapping: PageRange,
     /// Own pages, in order.
     pub(crate) runs: Vec<PageRange>,
+    /// The whole mapping.
+    pub(crate) mapping: PageRange,
     /// `PROT_*` bits of the mapping.
     pub(crate) prot: u64,
     pub(crate) kind: Kind,
@@ -54,9 +56,24 @@ impl Survey {
                     [PageRange::from_bounds(run.start(), page), PageRange::from_bounds(page + 1, run.end())];
                 part.runs.splice(at..=at, sides.into_iter().filter(|side| !side.is_empty()));
                 self.left_pages += 1;
+                let place = self.left.partition_point(|left| *left < page);
+                self.left.insert(place, page);
                 return;
             }
         }
+    }
+
+    /// Cuts a range where pages stay.
+    pub(crate) fn without_left(&self, range: PageRange) -> Vec<PageRange> {
+        let mut pieces = Vec::new();
+        let mut start = range.start();
+        for left in self.left.iter().filter(|left| range.contains(**left)) {
+            pieces.push(PageRange::from_bounds(start, *left));
+            start = *left + 1;
+        }
+        pieces.push(PageRange::from_bounds(start, range.end()));
+        pieces.retain(|piece| !piece.is_empty());
+        pieces
     }
 
     /// Leaves all pages that hold any byte of the range.
@@ -75,7 +92,7 @@ pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
         return Err(DedupError::LeftWarm { why });
     }
     let mut page_map = PageMap::open(pid).map_err(io)?;
-    let mut survey = Survey { pid, mappings, parts: Vec::new(), left_pages: 0 };
+    let mut survey = Survey { pid, mappings, parts: Vec::new(), left_pages: 0, left: Vec::new() };
     for mapping in &survey.mappings {
         let kind = match mapping {
             m if m.is_private_anonymous() => Kind::Anonymous,
@@ -93,7 +110,7 @@ pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
         if !runs.is_empty() {
             let (start, end) = (PageAddr::containing(mapping.start), PageAddr::containing(mapping.end));
             let mapping_range = PageRange::from_bounds(start, end);
-            survey.parts.push(Part { mapping: mapping_range, runs, prot: mapping.prot(), kind });
+            survey.parts.push(Part { runs, mapping: mapping_range, prot: mapping.prot(), kind });
         }
     }
     let file_runs =

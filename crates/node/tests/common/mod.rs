@@ -1,5 +1,6 @@
 //! A node of a test's own, and calls that wait.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // The lint lets tests unwrap, but not what tests call.
 #![allow(dead_code)] // Each test binary uses some of it.
 
 use std::cell::RefCell;
