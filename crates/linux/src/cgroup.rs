@@ -140,6 +140,11 @@ impl Cgroup {
         self.v2.is_some() || self.v1_freezer.is_some()
     }
 
+    /// Whether a process that is killed while it is frozen stays until it is thawed.
+    pub fn keeps_killed(&self) -> bool {
+        self.v1_freezer.is_some()
+    }
+
     /// Files into which a process writes `0` to move itself here.
     pub fn entrances(&self) -> io::Result<Vec<File>> {
         let v1 = self.v1.iter().map(|(_, place)| place);

@@ -122,6 +122,15 @@ fn children_of_thread(pid: i32, thread: i32) -> Vec<i32> {
     text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
+/// Whether a process is to die as soon as it runs: `SIGKILL` waits for it.
+pub fn is_killed(pid: i32) -> bool {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let sets = text.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    let killed =
+        |set: &str| u64::from_str_radix(set.trim(), 16).is_ok_and(|set| set >> (libc::SIGKILL - 1) & 1 == 1);
+    sets.into_iter().any(killed)
+}
+
 /// A process and all its descendants that are alive, parents first.
 pub fn tree(root: i32) -> Vec<i32> {
     let mut found = vec![root];

@@ -164,6 +164,7 @@ impl Stopped {
             let stop = match wait_for_stop(pid, tid) {
                 Err(TraceError::Died { .. }) if tid != pid => {
                     self.threads.pop();
+                    collect(tid);
                     return Ok(());
                 }
                 stop => stop?,
@@ -229,17 +230,10 @@ pub(crate) enum Stop {
 pub(crate) fn wait_for_stop(pid: i32, tid: i32) -> Result<Stop, TraceError> {
     let started = Instant::now();
     for look in 0u32.. {
-        let mut status = 0;
-        // SAFETY: the kernel writes one int, into a live local.
-        let waited = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
-        if waited == tid {
-            if !libc::WIFSTOPPED(status) {
-                return Err(TraceError::Died { pid });
-            }
-            return Ok(classify(status));
-        }
-        if waited == -1 {
-            return Err(TraceError::Died { pid }); // ECHILD: somebody collected it, so it is dead.
+        match look_at(tid) {
+            Look::Stopped(status) => return Ok(classify(status)),
+            Look::Dead => return Err(TraceError::Died { pid }),
+            Look::Running => {}
         }
         if look < SPINS_BEFORE_SLEEP {
             std::thread::yield_now();
@@ -250,6 +244,37 @@ pub(crate) fn wait_for_stop(pid: i32, tid: i32) -> Result<Stop, TraceError> {
         }
     }
     Err(TraceError::Stuck { pid, tid })
+}
+
+/// What a look at a thread shows.
+enum Look {
+    Running,
+    /// With this status, as `wait(2)` encodes it.
+    Stopped(i32),
+    /// How it died is left for whoever collects it.
+    Dead,
+}
+
+fn look_at(tid: i32) -> Look {
+    // SAFETY: all zeros is a valid `siginfo_t`.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WSTOPPED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    // SAFETY: the kernel writes a `siginfo_t`, into a live local.
+    let looked = unsafe { libc::waitid(libc::P_PID, tid as libc::id_t, &raw mut info, options) };
+    if looked == -1 {
+        return Look::Dead; // ECHILD: somebody collected it.
+    }
+    match info.si_code {
+        0 => Look::Running,
+        libc::CLD_TRAPPED | libc::CLD_STOPPED => {
+            let mut status = 0;
+            // SAFETY: the kernel writes one int, into a live local.
+            let waited = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+            // Killed between the two calls, it may be collected here; nobody but a kill can do that.
+            if waited == tid && libc::WIFSTOPPED(status) { Look::Stopped(status) } else { Look::Running }
+        }
+        _ => Look::Dead,
+    }
 }
 
 fn classify(status: i32) -> Stop {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
 use linux::trace::{Stopped, TraceError};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::asleep::{Hold, Planted};
 use crate::dedup::DedupError;
@@ -113,6 +114,11 @@ impl Body {
     pub(crate) fn kill(&self) -> io::Result<()> {
         let tree = self.processes();
         self.root.kill();
+        // Without a cgroup nobody knows the children of a first process that is dead already. Its number, and so
+        // that of its group, is not given to others before it has been collected.
+        if let Some(group) = Pid::from_raw(self.pid()) {
+            let _ = kill_process_group(group, Signal::KILL); // ESRCH: all are dead.
+        }
         for pid in tree {
             if let Ok(process) = Process::open(pid) {
                 process.kill();

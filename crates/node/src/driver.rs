@@ -18,7 +18,7 @@ use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
 use crate::{Exit, WorkingSet, causes, fail_point};
 
-/// A process that dies while it is held by ptrace is noticed by looking.
+/// A process that dies while it is held by ptrace, or by the freezer of version 1, is noticed by looking.
 const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
 /// The driver's own state.
@@ -68,13 +68,23 @@ impl Driver {
         fds[1].revents().contains(PollFlags::IN)
     }
 
-    /// Whether it sleeps in trace stops. If it died there, its threads are let go, so that its death shows.
+    /// Whether it sleeps in a way that hides its death. If it died there, it is let go, so that its death shows.
     fn is_held(&mut self) -> bool {
-        let Some(Asleep { hold: Hold::Traced(tree), .. }) = &self.asleep else { return false };
-        if tree.has_died() {
-            self.asleep = None;
+        match &self.asleep {
+            Some(Asleep { hold: Hold::Traced(tree), .. }) => {
+                if tree.has_died() {
+                    self.asleep = None;
+                }
+                true
+            }
+            Some(Asleep { hold: Hold::Frozen, .. }) if self.body.cgroup.keeps_killed() => {
+                if linux::process::is_killed(self.body.pid()) {
+                    self.kill("killed while frozen");
+                }
+                true
+            }
+            _ => false,
         }
-        true
     }
 
     fn obey(&mut self, command: Command) {

@@ -75,10 +75,7 @@ fn a_wait_for_a_request_in_flight_is_left_alone() {
     let bench = Bench::new();
     let mut specimen = bench.launch(&Subject::specimen(&["blocked", IN_FLIGHT]));
     let refused = bench.try_sleep(&specimen);
-    assert!(
-        matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("io_uring")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("io_uring")), "{refused:?}");
     let result = &release(&mut specimen)[IN_FLIGHT];
     assert!(result == "1" || result == EARLY, "{result}"); // As after SIGSTOP.
 }

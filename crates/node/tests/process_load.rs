@@ -15,7 +15,9 @@ const CYCLES: u64 = 50;
 /// An agent that asks as the front does: wakes the sandbox, begins an invocation, ends it. Returns how often.
 fn invoke_until(done: &AtomicBool, sandbox: &Sandbox, mut ask: impl FnMut(u64)) -> u64 {
     let mut invocations = 0;
+    let mut draw = Draw::seeded(43);
     while !done.load(Ordering::SeqCst) {
+        idle(sandbox, &mut draw);
         wait(sandbox.wake()).unwrap();
         if sandbox.begin_invocation().is_ok() {
             ask(invocations);
@@ -24,6 +26,15 @@ fn invoke_until(done: &AtomicBool, sandbox: &Sandbox, mut ask: impl FnMut(u64)) 
         } // Else a sleep came in between: wake it again.
     }
     invocations
+}
+
+/// Waits a little for a sleep to begin, and mostly for its end: who is never idle never sleeps.
+fn idle(sandbox: &Sandbox, draw: &mut Draw) {
+    let idle = (0..1000 + draw.below(5000)).take_while(|_| sandbox.state() == State::Warm);
+    idle.for_each(|_| std::thread::yield_now());
+    if draw.below(4) > 0 {
+        testkit::until(|| sandbox.state() != State::Freezing).unwrap();
+    }
 }
 
 /// Puts it to sleep again and again, at moments that follow from `seed`, until it has slept and woken often enough.

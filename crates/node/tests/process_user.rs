@@ -80,10 +80,10 @@ fn nobody_notices_a_death_in_sleep() {
 }
 
 #[test]
-fn nobody_leaves_busy_programs_warm() {
-    check("nobody_leaves_busy_programs_warm", |bench| {
-        let mut specimen = bench.launch(&Subject::specimen(&["uffd"]));
+fn nobody_leaves_warm_what_cannot_be_carried() {
+    check("nobody_leaves_warm_what_cannot_be_carried", |bench| {
+        let mut specimen = bench.launch(&Subject::specimen(&["aio"]));
         assert!(bench.try_sleep(&specimen).is_err());
-        assert_eq!(specimen.ask("use").unwrap(), "page=1 filled=true");
+        assert_eq!(specimen.ask("use").unwrap(), "read=8 bytes=right");
     });
 }

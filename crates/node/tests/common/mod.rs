@@ -43,9 +43,14 @@ pub(crate) fn every_way() -> Vec<Way> {
     ]
 }
 
+/// In the place of a cgroup where there is none: then only our descendants are looked for.
+const NO_CGROUP: &str = "no cgroup";
+
 /// A node that is shut down with the test, and must leave nothing behind: no process, no cgroup, no page.
 pub(crate) struct Bench {
     pub(crate) node: Node,
+    /// Processes that were there before.
+    before: Vec<String>,
     /// The directory of its cgroups, once it is known.
     tree: RefCell<Option<String>>,
     _data_dir: TempDir,
@@ -69,7 +74,8 @@ impl Bench {
         let mut config = NodeConfig::new(data_dir.path().to_owned());
         configure(&mut config);
         let node = Node::start(config).unwrap();
-        Bench { node, tree: RefCell::new(None), _data_dir: data_dir }
+        let before = testkit::belongings(NO_CGROUP).unwrap();
+        Bench { node, before, tree: RefCell::new(None), _data_dir: data_dir }
     }
 
     /// Launches a subject, which is warm then.
@@ -118,9 +124,12 @@ impl Drop for Bench {
             return; // Only the first failure counts.
         }
         self.await_nothing();
-        // Without cgroups there is nothing to look for but our descendants.
-        let tree = self.tree.take().unwrap_or_else(|| "no cgroup".to_owned());
-        let left = || testkit::belongings(&tree).unwrap();
+        let tree = self.tree.take().unwrap_or_else(|| NO_CGROUP.to_owned());
+        let left = || {
+            let mut left = testkit::belongings(&tree).unwrap();
+            left.retain(|item| !self.before.contains(item));
+            left
+        };
         let _ = testkit::until(|| left().is_empty());
         assert_eq!(left(), Vec::<String>::new(), "left behind");
     }
