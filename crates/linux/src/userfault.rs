@@ -220,6 +220,15 @@ impl Userfault {
         Ok(present)
     }
 
+    /// Whether a thread of the process waits for one of its events to be read, or has just been told that it was.
+    pub fn is_waited_for(&self) -> bool {
+        // No process has memory at this address, so nothing is filled; but the kernel first looks for such threads.
+        let mut arg = [PAGE_SIZE as u64, PAGE_SIZE as u64, 0, 0];
+        // TRACEE: nothing is changed.
+        let asked = sys::ioctl(self.fd.as_fd(), UFFDIO_ZEROPAGE, &mut arg);
+        asked.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
+    }
+
     /// Fetches what has happened; nothing when nothing has.
     pub fn events(&self, events: &mut Vec<Event>) -> io::Result<()> {
         let mut messages = [[0u64; 4]; EVENTS_PER_READ]; // `struct uffd_msg`: 32 bytes.

@@ -94,6 +94,7 @@ impl Body {
 
     /// Keeps a userfaultfd for the next sleep.
     pub(crate) fn keep_planted(&mut self, planted: Planted) {
+        self.kept.retain(|planted| is_alive(planted.pid));
         self.kept.push(planted);
     }
 

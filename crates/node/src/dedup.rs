@@ -332,13 +332,13 @@ fn empty(
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
     let mut space = Space { pid, manifest, watched: Vec::new(), planted: None };
     if can_userfault {
+        space.watched = watched(survey, lazy);
         let planted = match kept {
             Some(kept) => kept,
             None => plant(&mut vehicle, pid, lazy).map_err(broken_io)?,
         };
         make_anonymous(&mut vehicle, survey).map_err(broken)?;
         fail_point::reach("converted");
-        space.watched = watched(survey);
         for range in &space.watched {
             planted.userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
@@ -388,9 +388,11 @@ fn hull(runs: &[PageRange]) -> Option<PageRange> {
     Some(PageRange::from_bounds(runs.first()?.start(), runs.last()?.end()))
 }
 
-/// Ranges in which missing pages will be ours to fill.
-fn watched(survey: &Survey) -> Vec<PageRange> {
+/// Ranges in which missing pages will be ours to fill. While part of a mapping is watched, the kernel sees two: a
+/// process that runs meanwhile could no longer `mremap` it, so then all of it is watched.
+fn watched(survey: &Survey, lazy: bool) -> Vec<PageRange> {
     let of = |part: &crate::survey::Part| match part.kind {
+        Kind::Anonymous if lazy && !part.runs.is_empty() => vec![part.mapping],
         Kind::Anonymous => hull(&part.runs).into_iter().collect::<Vec<_>>(),
         Kind::FileCopies => part.runs.clone(),
     };

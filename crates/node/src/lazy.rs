@@ -34,6 +34,9 @@ const SPIN: Duration = Duration::from_micros(50);
 /// Mappings that change between looking and letting go are looked at again so often.
 const UNWATCH_TRIES_MAX: u32 = 20;
 
+/// Who waits for us to read what he did goes on within microseconds of that.
+const SETTLE_WITHIN: Duration = Duration::from_secs(5);
+
 /// While an own call empties memory, its events are looked for at least this often.
 const DRAIN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000 };
 
@@ -164,6 +167,7 @@ impl Lazy {
             // A child that was made meanwhile has none of its own: dropping ours ends the watch.
             let Watched::Planted(planted) = space.watched else { continue };
             unwatch(planted.pid, &planted.userfault).map_err(|source| LazyError::Follow { source })?;
+            settle(&planted.userfault).map_err(|source| LazyError::Follow { source })?;
             fail_point::reach("lazy-finished");
             kept.push(planted);
         }
@@ -250,6 +254,22 @@ fn unwatch(pid: i32, userfault: &Userfault) -> io::Result<()> {
         }
     }
     Err(io::Error::new(io::ErrorKind::TimedOut, "its mappings change faster than they can be let go"))
+}
+
+/// Nobody watches any more, but a thread that changed its memory just before may still wait for us to read of it,
+/// without end and deaf to ptrace. Reads until none does.
+fn settle(userfault: &Userfault) -> io::Result<()> {
+    let started = Instant::now();
+    let mut events = Vec::new();
+    while userfault.is_waited_for() {
+        userfault.events(&mut events)?;
+        events.clear(); // All is back: nothing to follow. A child was made whole, and its watch ends here.
+        if started.elapsed() > SETTLE_WITHIN {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a thread waits for us, and says not why"));
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
 }
 
 /// Runs `work`, which empties memory of a watched process, and reads the events that it waits for.

@@ -2,34 +2,22 @@
 
 mod common;
 
-use common::Bench;
-use node::{FillBy, NodeConfig, StopBy};
+use common::{Bench, every_way};
 use protocol::State;
-use testkit::Subject;
+use testkit::{Subject, require_node, require_python};
 
-/// Every way of holding and filling that this machine knows.
-fn every_way() -> Vec<(&'static str, fn(&mut NodeConfig))> {
-    vec![
-        ("filled before the thaw", |_| {}),
-        ("lazily", |config| config.lazy_above_bytes = 0),
-        ("by version 1", |config| config.stop_by = StopBy::CgroupV1),
-        ("by trace stops", |config| config.stop_by = StopBy::Ptrace),
-        ("as an ordinary user", |config| {
-            config.stop_by = StopBy::Ptrace;
-            config.fill_by = FillBy::Write;
-        }),
-    ]
-}
+/// Sleeps, each with every byte compared, in one way of holding and filling.
+const ROUNDS: usize = 3;
 
-/// Sleeps and wakes `subject` in every way. `ask` is asked before and after, and must be answered alike.
+/// Sleeps and wakes `subject` in every way. Each of `asks` is asked before and after, and must be answered alike.
 #[track_caller]
-fn check(subject: &Subject, ask: &str) {
+fn check(subject: &Subject, asks: &[&str]) {
     for (way, configure) in every_way() {
         println!("--- {way}");
         let bench = Bench::with(configure);
         let mut specimen = bench.launch(subject);
-        let before = specimen.ask(ask).unwrap();
-        for round in 0..3 {
+        let before: Vec<_> = asks.iter().map(|ask| specimen.ask(ask).unwrap()).collect();
+        for round in 0..ROUNDS {
             let found = bench.check(&specimen);
             assert!(found.is_same(), "{way}, round {round}: {found:?}");
             assert!(found.pages_before > 0, "{way}: {found:?}");
@@ -37,22 +25,69 @@ fn check(subject: &Subject, ask: &str) {
             let asleep = specimen.sandbox().unwrap().record();
             assert_eq!(asleep.state, State::Dedup, "{way}");
             bench.wake(&specimen);
-            assert_eq!(specimen.ask(ask).unwrap(), before, "{way}, round {round}");
+            for (ask, before) in asks.iter().zip(&before) {
+                assert_eq!(&specimen.ask(ask).unwrap(), before, "{way}, round {round}");
+            }
         }
+    }
+}
+
+/// The state of a Python function, and one answer that its threads or its child must work for.
+#[track_caller]
+fn check_function(name: &str, modules: &[&str]) {
+    if require_python(modules) {
+        check(&Subject::function(name), &[r#"{"n": 3}"#, r#"{"verify": true}"#]);
     }
 }
 
 #[test]
 fn every_kind_of_private_memory_comes_back() {
-    check(&Subject::specimen(&["memory", "7"]), "checksum");
+    check(&Subject::specimen(&["memory", "7"]), &["checksum"]);
 }
 
 #[test]
 fn a_tree_with_grandchildren_and_an_orphan_comes_back() {
-    check(&Subject::specimen(&["tree"]), "checksum");
+    check(&Subject::specimen(&["tree"]), &["checksum"]);
 }
 
 #[test]
 fn a_python_function_comes_back() {
-    check(&Subject::function("hello"), r#"{"verify": true}"#);
+    check_function("hello", &[]);
+}
+
+#[test]
+fn numpy_comes_back() {
+    check_function("numpy", &["numpy"]);
+}
+
+#[test]
+fn pandas_comes_back() {
+    check_function("pandas", &["pandas"]);
+}
+
+#[test]
+fn scikit_learn_comes_back() {
+    check_function("sklearn", &["sklearn"]);
+}
+
+#[test]
+fn python_threads_that_tick_come_back() {
+    check_function("threads", &[]);
+}
+
+#[test]
+fn an_event_loop_with_a_timer_comes_back() {
+    check_function("asyncio", &[]);
+}
+
+#[test]
+fn a_python_function_with_a_child_comes_back() {
+    check_function("child", &[]);
+}
+
+#[test]
+fn a_node_server_comes_back() {
+    if require_node() {
+        check(&Subject::node_server(), &["/?n=3", "/verify"]);
+    }
 }

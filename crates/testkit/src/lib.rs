@@ -7,7 +7,7 @@ mod specimen;
 mod subject;
 mod worker;
 
-pub use census::{Census, census};
+pub use census::{Census, belongings, census};
 pub use specimen::{ANSWER_WITHIN, Specimen, SpecimenError, until};
 pub use subject::{Subject, built, workspace_root};
 pub use worker::{python, require, require_node, require_python, require_root};

@@ -3,16 +3,51 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // The lint lets tests unwrap, but not what tests call.
 #![allow(dead_code)] // Each test binary uses some of it.
 
+use std::cell::RefCell;
+use std::fs;
 use std::future::Future;
 
-use node::{Node, NodeConfig, SleepError};
-use protocol::{CheckRecord, SleepRecord, WakeRecord};
+use node::{FillBy, LaunchSpec, Node, NodeConfig, Sandbox, SleepError, StopBy};
+use protocol::{CheckRecord, SleepRecord, State, WakeRecord};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use testkit::{Specimen, Subject};
 
-/// A node that is shut down with the test.
+/// A way of holding and filling: its name, and how a node is set up for it.
+pub(crate) type Way = (&'static str, fn(&mut NodeConfig));
+
+/// Filled before the thaw, held by the freezer of cgroup version 2.
+pub(crate) const FILLED: Way = ("filled before the thaw", |_| {});
+
+/// Filled by fault and in the background.
+pub(crate) const LAZY: Way = ("lazily", |config| config.lazy_above_bytes = 0);
+
+/// All that an ordinary user has.
+pub(crate) const AS_USER: Way = ("as an ordinary user", |config| {
+    config.stop_by = StopBy::Ptrace;
+    config.fill_by = FillBy::Write;
+});
+
+/// Every way of holding and filling that this machine knows.
+pub(crate) fn every_way() -> Vec<Way> {
+    vec![
+        FILLED,
+        LAZY,
+        ("by version 1", |config| config.stop_by = StopBy::CgroupV1),
+        ("lazily, by trace stops", |config| {
+            config.stop_by = StopBy::Ptrace;
+            config.lazy_above_bytes = 0;
+        }),
+        ("by trace stops", |config| config.stop_by = StopBy::Ptrace),
+        AS_USER,
+    ]
+}
+
+/// A node that is shut down with the test, and must leave nothing behind: no process, no cgroup, no page.
 pub(crate) struct Bench {
     pub(crate) node: Node,
+    /// The directory of its cgroups, once it is known.
+    tree: RefCell<Option<String>>,
     _data_dir: TempDir,
 }
 
@@ -23,18 +58,30 @@ impl Bench {
 
     pub(crate) fn with(configure: impl FnOnce(&mut NodeConfig)) -> Bench {
         assert!(testkit::require_root());
+        Bench::for_anybody(configure)
+    }
+
+    /// One that needs no privilege.
+    pub(crate) fn for_anybody(configure: impl FnOnce(&mut NodeConfig)) -> Bench {
         // What the node logs is shown with a test that fails.
         let _ = tracing_subscriber::fmt().with_test_writer().try_init();
         let data_dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig::new(data_dir.path().to_owned());
         configure(&mut config);
-        Bench { node: Node::start(config).unwrap(), _data_dir: data_dir }
+        let node = Node::start(config).unwrap();
+        Bench { node, tree: RefCell::new(None), _data_dir: data_dir }
     }
 
     /// Launches a subject, which is warm then.
     pub(crate) fn launch(&self, subject: &Subject) -> Specimen {
-        let specimen = Specimen::launch(&self.node, subject).unwrap();
-        specimen.sandbox().unwrap().mark_ready().unwrap();
+        self.launch_with(subject, |_| {})
+    }
+
+    /// The same, after `change` has had its way with the specification.
+    pub(crate) fn launch_with(&self, subject: &Subject, change: impl FnOnce(&mut LaunchSpec)) -> Specimen {
+        let specimen = Specimen::launch_with(&self.node, subject, change).unwrap();
+        sandbox(&specimen).mark_ready().unwrap();
+        *self.tree.borrow_mut() = cgroup_tree(specimen.pid());
         specimen
     }
 
@@ -43,25 +90,84 @@ impl Bench {
     }
 
     pub(crate) fn try_sleep(&self, specimen: &Specimen) -> Result<SleepRecord, SleepError> {
-        wait(specimen.sandbox().unwrap().sleep())
+        wait(sandbox(specimen).sleep())
     }
 
     pub(crate) fn wake(&self, specimen: &Specimen) -> WakeRecord {
-        wait(specimen.sandbox().unwrap().wake()).unwrap().expect("it slept")
+        wait(sandbox(specimen).wake()).unwrap().expect("it slept")
     }
 
     pub(crate) fn check(&self, specimen: &Specimen) -> CheckRecord {
-        wait(specimen.sandbox().unwrap().check()).unwrap()
+        wait(sandbox(specimen).check()).unwrap()
+    }
+
+    /// Waits until no sandbox is left and the store is empty.
+    #[track_caller]
+    pub(crate) fn await_nothing(&self) {
+        let _ = testkit::until(|| self.node.sandboxes().is_empty());
+        let record = self.node.record();
+        let left = (record.sandboxes, record.store_pages, record.store_bytes);
+        assert_eq!(left, (0, 0, 0), "sandboxes, pages and bytes that are left");
     }
 }
 
 impl Drop for Bench {
     fn drop(&mut self) {
         self.node.shutdown();
+        if std::thread::panicking() {
+            return; // Only the first failure counts.
+        }
+        self.await_nothing();
+        // Without cgroups there is nothing to look for but our descendants.
+        let tree = self.tree.take().unwrap_or_else(|| "no cgroup".to_owned());
+        let left = || testkit::belongings(&tree).unwrap();
+        let _ = testkit::until(|| left().is_empty());
+        assert_eq!(left(), Vec::<String>::new(), "left behind");
     }
+}
+
+/// The sandbox in which a specimen runs.
+pub(crate) fn sandbox(specimen: &Specimen) -> &Sandbox {
+    specimen.sandbox().expect("it runs in a sandbox")
 }
 
 /// Waits for one answer of a driver.
 pub(crate) fn wait<T>(answer: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(answer)
+}
+
+/// Waits until a sandbox stands there.
+#[track_caller]
+pub(crate) fn await_state(sandbox: &Sandbox, state: State) {
+    let reached = testkit::until(|| sandbox.state() == state);
+    assert!(reached.is_ok(), "it is {:?}, not {state:?}", sandbox.state());
+}
+
+/// Sends a signal from outside.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// The directory of a node's cgroups, from one of its processes.
+fn cgroup_tree(pid: i32) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let place = text.split(['/', '\n']).find(|part| part.starts_with("dormouse-"))?;
+    Some(place.to_owned())
+}
+
+/// Numbers that follow from a seed.
+pub(crate) struct Draw(u64);
+
+impl Draw {
+    pub(crate) fn seeded(seed: u64) -> Draw {
+        Draw(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    /// The next one, below `bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
 }
