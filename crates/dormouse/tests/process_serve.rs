@@ -119,6 +119,42 @@ fn has_runtime_client(python: &PathBuf) -> bool {
 }
 
 #[test]
+fn the_bundled_client_and_amazons_answer_alike() {
+    if !require_python(&["awslambdaric"]) {
+        return;
+    }
+    let code = "\
+import os
+def lambda_handler(event, context):
+    if event == 'raise': raise ValueError('so it is')
+    return {'event': event, 'name': context.function_name, 'version': context.function_version,
+            'memory': context.memory_limit_in_mb, 'arn': context.invoked_function_arn,
+            'left': 0 < context.get_remaining_time_in_millis() <= 3000, 'task': os.environ['LAMBDA_TASK_ROOT'],
+            'handler': os.environ['_HANDLER'], 'here': os.getcwd()}
+";
+    let answers = |python: Option<PathBuf>, ground: &Ground| {
+        ground.function("f", code, "");
+        let env = python.map(|python| ("DORMOUSE_PYTHON", python.display().to_string()));
+        let server = Server::start_with(ground, Setup { env: env.into_iter().collect(), ..Setup::default() });
+        let mut all = Vec::new();
+        for event in [json!({"a": [1, 2.5, null, "ü"]}), json!([]), json!("text"), json!(null)] {
+            all.push(server.invoke("f", &event).answer());
+        }
+        let failed = server.invoke("f", &json!("raise"));
+        assert_eq!((failed.status, failed.header("x-amz-function-error")), (200, Some("Unhandled")));
+        let mut error = failed.json();
+        error["requestId"] = Value::Null;
+        all.push(error);
+        server.stop();
+        // Where the test runs is no part of the answer.
+        let text = json!(all).to_string().replace(&ground.path().display().to_string(), "");
+        serde_json::from_str::<Value>(&text).unwrap()
+    };
+    let (one, other) = (Ground::new(), Ground::new());
+    assert_eq!(answers(Some(bare_python(&one)), &one), answers(None, &other));
+}
+
+#[test]
 fn a_runtime_of_its_own_sleeps_and_wakes() {
     let curl = std::process::Command::new("curl").arg("--version").output();
     if !require(curl.is_ok_and(|output| output.status.success()), "curl", "install curl") {
