@@ -1,6 +1,8 @@
 //! A server that dies at any moment costs its sandboxes their lives, and lets none of them run on wrong bytes. See
 //! `docs/crash-safety.md`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Ground, Server, Setup, until};

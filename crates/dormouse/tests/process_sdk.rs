@@ -1,5 +1,7 @@
 //! Amazon's own client, boto3, finds in the server what it finds in Lambda.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Ground, Server, Setup, until};

@@ -1,5 +1,7 @@
 //! Functions answer the same after a sleep as before it, through the real server, whatever runs them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! A thread that is blocked in a system call notices a sleep no more than it notices SIGSTOP and SIGCONT.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -75,10 +77,7 @@ fn a_wait_for_a_request_in_flight_is_left_alone() {
     let bench = Bench::new();
     let mut specimen = bench.launch(&Subject::specimen(&["blocked", IN_FLIGHT]));
     let refused = bench.try_sleep(&specimen);
-    assert!(
-        matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("io_uring")),
-        "{refused:?}"
-    );
+    assert!(matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("io_uring")), "{refused:?}");
     let result = &release(&mut specimen)[IN_FLIGHT];
     assert!(result == "1" || result == EARLY, "{result}"); // As after SIGSTOP.
 }

@@ -1,5 +1,7 @@
 //! A sandbox that dies, at whatever moment, is noticed: it is gone, its exit is known, and nothing of it is kept.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -121,10 +123,16 @@ fn a_death_while_memory_comes_back_is_noticed() {
 
 #[test]
 fn a_death_while_falling_asleep_is_noticed() {
-    check_moments(|_, _| {}, |sandbox| {
-        let slept = wait(sandbox.sleep());
-        assert!(matches!(slept, Ok(_) | Err(SleepError::Gone | SleepError::LeftWarm { .. })), "{slept:?}");
-    });
+    check_moments(
+        |_, _| {},
+        |sandbox| {
+            let slept = wait(sandbox.sleep());
+            assert!(
+                matches!(slept, Ok(_) | Err(SleepError::Gone | SleepError::LeftWarm { .. })),
+                "{slept:?}"
+            );
+        },
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Many sandboxes sleep at once and wake at once; the accounts add up, and nothing is left when all are gone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Bench, Way, every_way, sandbox, wait};
@@ -16,7 +18,8 @@ const SLEEP_SLOTS: usize = 4;
 fn all_at_once<T: Send>(specimens: &[Specimen], act: impl Fn(&node::Sandbox) -> T + Sync) -> Vec<T> {
     std::thread::scope(|scope| {
         let act = &act;
-        let threads: Vec<_> = specimens.iter().map(sandbox).map(|one| scope.spawn(move || act(one))).collect();
+        let threads: Vec<_> =
+            specimens.iter().map(sandbox).map(|one| scope.spawn(move || act(one))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }

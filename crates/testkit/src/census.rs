@@ -57,12 +57,14 @@ pub fn belongings(tree: &str) -> io::Result<Vec<String>> {
     let all = processes()?;
     let me = std::process::id() as i32;
     let parents: BTreeMap<i32, i32> = all.iter().map(|process| (process.pid, process.parent)).collect();
-    let inside = |pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(tree));
+    let inside =
+        |pid| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|text| text.contains(tree));
     let ours = |process: &&Process| {
         // Dead ones go when we do: nobody else will collect them, and nothing of them is left but their number.
         process.state != 'Z' && (ancestors(process.pid, &parents).any(|up| up == me) || inside(process.pid))
     };
-    let processes = all.iter().filter(ours).map(|process| format!("process {} {}", process.pid, process.name));
+    let processes =
+        all.iter().filter(ours).map(|process| format!("process {} {}", process.pid, process.name));
     let mut cgroups = BTreeSet::new();
     collect_cgroups(Path::new(CGROUP_ROOT), CGROUP_DEPTH_MAX, &mut cgroups);
     let cgroups = cgroups.iter().map(|path| path.display().to_string()).filter(|path| path.contains(tree));
