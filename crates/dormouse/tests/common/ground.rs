@@ -1,5 +1,7 @@
 //! A folder for one test, and the proof that nothing is left when the test ends, well or badly.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! The real program, from outside: a folder of the test's own, a server in it, and what asks that server.
 //! All that a test starts stands in its folder, which is how what it leaves behind is found.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
 #![allow(dead_code, unused_imports)] // Each test binary uses some of it.
 
 mod ground;

@@ -1,5 +1,7 @@
 //! `dormouse serve` on a ground, and what can be asked of it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
