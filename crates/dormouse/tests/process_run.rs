@@ -27,9 +27,10 @@ fn sandbox(ground: &Ground) -> Option<SandboxRecord> {
     serde_json::from_value::<Vec<SandboxRecord>>(ran.json()).unwrap().pop()
 }
 
-/// A running server answers `ask` alike, whatever is done to it from another terminal.
+/// A running server answers `ask` alike, whatever is done to it from another terminal. Asleep it keeps less than this
+/// part of its memory.
 #[track_caller]
-fn check(ground: &Ground, mut running: Running, ask: impl Fn() -> Vec<String>) {
+fn check(ground: &Ground, mut running: Running, part: f64, ask: impl Fn() -> Vec<String>) {
     let before = ask();
     let warm = sandbox(ground).unwrap();
     assert_eq!(warm.state, State::Warm);
@@ -39,7 +40,8 @@ fn check(ground: &Ground, mut running: Running, ask: impl Fn() -> Vec<String>) {
         let asleep = sandbox(ground).unwrap();
         assert_eq!((asleep.state, asleep.pid), (State::Dedup, warm.pid), "round {round}");
         let account = asleep.account;
-        assert!(account.resident_bytes < account.warm_bytes / 4, "round {round}: {account:#?}");
+        let bound = account.warm_bytes as f64 * part;
+        assert!((account.resident_bytes as f64) < bound, "round {round}: {account:#?}");
         assert_eq!(ground.run(&["wake", &id]).code, Some(0), "round {round}");
         assert_eq!(ask(), before, "round {round}");
         let found = ground.run(&["check", "--json", &id]).json();
@@ -88,7 +90,7 @@ fn redis_keeps_its_keys() {
     let keys: String = (0..5000).map(|n| format!("SET key{n} {}\r\n", "value".repeat(n % 50 + 1))).collect();
     let set = format!("{keys}DBSIZE\r\n");
     assert!(talk(address, set.as_bytes(), ":5000\r\n").unwrap().ends_with(":5000\r\n"));
-    check(&ground, running, || {
+    check(&ground, running, 0.25, || {
         let ask =
             |command: &str| talk(address, format!("{command}\r\nPING\r\n").as_bytes(), "+PONG\r\n").unwrap();
         let digest = ask("DEBUG DIGEST"); // Of all keys and values; refused where it is forbidden.
@@ -110,7 +112,8 @@ fn node_keeps_its_objects() {
     let port: u16 = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
     assert_eq!(sandbox(&ground).unwrap().name, "web");
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    check(&ground, running, || {
+    // V8 forbids forks to copy its heap (`MADV_DONTFORK`), and such memory stays: most of this one.
+    check(&ground, running, 1.0, || {
         let ask = |path: &str| {
             let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             let said = talk(address, request.as_bytes(), "never").unwrap();
@@ -130,7 +133,8 @@ fn check_exit(args: &[&str], code: i32) {
 
 #[test]
 fn the_exit_code_is_the_programs() {
-    check_exit(&["--", "true"], 0);
+    // Some end before we have seen that they started.
+    (0..20).for_each(|_| check_exit(&["--", "true"], 0));
     check_exit(&["--", "sh", "-c", "exit 7"], 7);
     check_exit(&["--", "sh", "-c", "kill -TERM $$"], 128 + 15);
     check_exit(&["--", "sh", "-c", "kill -KILL $$"], 128 + 9);
