@@ -92,7 +92,7 @@ fn redis_keeps_its_keys() {
     let keys: String = (0..5000).map(|n| format!("SET key{n} {}\r\n", "value".repeat(n % 50 + 1))).collect();
     let set = format!("{keys}DBSIZE\r\n");
     assert!(talk(address, set.as_bytes(), ":5000\r\n").unwrap().ends_with(":5000\r\n"));
-    check(&ground, running, || {
+    check(&ground, running, 0.25, || {
         let ask =
             |command: &str| talk(address, format!("{command}\r\nPING\r\n").as_bytes(), "+PONG\r\n").unwrap();
         let digest = ask("DEBUG DIGEST"); // Of all keys and values; refused where it is forbidden.
