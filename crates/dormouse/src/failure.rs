@@ -25,12 +25,13 @@ impl Failure {
         Failure::Told { lines: vec![message.to_string()], hint: None }
     }
 
-    /// A failure with all the causes of `error`.
+    /// A failure with all the causes of `error`. One that says what was just said is passed over.
     pub(crate) fn of(error: &dyn Error) -> Self {
         let mut lines = vec![error.to_string()];
         let mut cause = error.source();
         while let Some(error) = cause {
             lines.push(error.to_string());
+            lines.dedup();
             cause = error.source();
         }
         Failure::Told { lines, hint: None }

@@ -1,4 +1,4 @@
-//! Standard output: text or JSON. A reader that leaves early is not an error, and never a panic.
+//! Standard output: text or JSON, and notes beside it. A reader that leaves early is not an error, and never a panic.
 
 use std::io::{self, Write as _};
 
@@ -16,6 +16,11 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
         io::ErrorKind::BrokenPipe => Failure::ReaderGone,
         _ => Failure::io("write to standard output", &error),
     })
+}
+
+/// Tells people something beside the output.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().write_all(format!("note: {text}\n").as_bytes()); // Nobody has to read it.
 }
 
 /// Writes `value` as JSON, for programs.

@@ -58,10 +58,11 @@ async fn serve_one(args: &Args, data: &Path, node: &Node, stop: &Stop) -> Result
     let spec = launch_spec(args, data)?;
     let launched = tokio::task::block_in_place(|| node.launch(spec)).map_err(|error| Failure::of(&error));
     let ended = match launched {
-        Ok(sandbox) => match sandbox.mark_ready() {
-            Ok(()) => Ok(wait(&sandbox, stop).await),
-            Err(error) => Err(Failure::of(&error)),
-        },
+        Ok(sandbox) => {
+            // Refused: it has ended already, which is no failure of ours.
+            let _ = sandbox.mark_ready();
+            Ok(wait(&sandbox, stop).await)
+        }
         Err(failure) => Err(failure),
     };
     server.shutdown().await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use front::{Catalogue, Server, ServerConfig};
+use linux::probe::Verdict;
 use node::{Node, NodeConfig};
 use tokio::runtime::Runtime;
 
@@ -69,7 +70,7 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     served
 }
 
-/// A node in this data directory, guarded by this same program.
+/// A node in this data directory, guarded by this same program. What it would be with more rights is said.
 pub(crate) fn start_node(data: &Path, lazy_above_mib: Option<u64>) -> Result<Node, Failure> {
     linux::heap::keep_small();
     let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
@@ -77,7 +78,12 @@ pub(crate) fn start_node(data: &Path, lazy_above_mib: Option<u64>) -> Result<Nod
     if let Some(mib) = lazy_above_mib {
         config.lazy_above_bytes = mib << 20;
     }
-    Node::start(config).map_err(|error| Failure::of(&error))
+    let node = Node::start(config).map_err(|error| Failure::of(&error))?;
+    let privilege = linux::probe::privilege();
+    if privilege.verdict != Verdict::Good {
+        output::note(privilege.advice);
+    }
+    Ok(node)
 }
 
 fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {

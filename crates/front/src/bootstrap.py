@@ -104,7 +104,8 @@ def describe(error, request_id=""):
         "errorMessage": str(error),
         "errorType": type(error).__name__,
         "requestId": request_id,
-        "stackTrace": traceback.format_list(frames),
+        # Without the markers below each line, which newer Pythons add and Lambda does not show.
+        "stackTrace": traceback.format_list([tuple(frame) for frame in frames]),
     }
 
 

@@ -4,6 +4,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, WakeError};
 use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, WakeRecord};
@@ -70,17 +71,17 @@ impl SandboxHands for Sandbox {
 
     fn sleep(&self) -> Work<Result<SleepRecord, SleepError>> {
         let sandbox = self.clone();
-        Box::pin(async move { Sandbox::sleep(&sandbox).await })
+        begin(async move { Sandbox::sleep(&sandbox).await })
     }
 
     fn wake(&self) -> Work<Result<Option<WakeRecord>, WakeError>> {
         let sandbox = self.clone();
-        Box::pin(async move { Sandbox::wake(&sandbox).await })
+        begin(async move { Sandbox::wake(&sandbox).await })
     }
 
     fn check(&self) -> Work<Result<CheckRecord, CheckError>> {
         let sandbox = self.clone();
-        Box::pin(async move { Sandbox::check(&sandbox).await })
+        begin(async move { Sandbox::check(&sandbox).await })
     }
 
     fn purge(&self) {
@@ -94,5 +95,15 @@ impl SandboxHands for Sandbox {
 
     fn record(&self) -> SandboxRecord {
         Sandbox::record(self)
+    }
+}
+
+/// Starts work now instead of when it is first waited for: commands reach the sandbox in the order of the calls. A
+/// wake that overtook the sleep it is to break off would find the sandbox awake, and leave it to fall asleep.
+fn begin<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Work<T> {
+    let mut work = Box::pin(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Box::pin(std::future::ready(done)),
+        Poll::Pending => work, // Whoever waits for it polls it again, with a waker that wakes.
     }
 }

@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn a_system_call_runs_in_the_other_process_and_leaves_no_trace() {
-        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();
         while !std::fs::read_to_string(format!("/proc/{}/wchan", process.pid()))
             .unwrap()
@@ -300,5 +300,6 @@ mod tests {
         assert_eq!(mappings_after.len(), mappings.len());
         stopped.release();
         process.kill();
+        child.wait().unwrap();
     }
 }

@@ -14,6 +14,8 @@ pub mod advise;
 pub mod arena;
 pub mod carry;
 pub mod cgroup;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod heap;
 pub mod inject;
 pub mod maps;

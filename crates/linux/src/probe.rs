@@ -74,7 +74,8 @@ fn kernel() -> Finding {
     finding("kernel", verdict, release, advice)
 }
 
-fn privilege() -> Finding {
+/// Who we are, and what root could do that we cannot.
+pub fn privilege() -> Finding {
     let root = rustix::process::geteuid().is_root();
     let found = if root { "root" } else { "ordinary user" };
     let advice = "as root, sandboxes get cgroups with limits, sleep without being traced, and wake lazily; as an ordinary user \

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn a_child_is_found_and_reaped() {
-        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();
         assert!(tree(std::process::id() as i32).contains(&process.pid()));
         assert_eq!(process.reap(), None);
@@ -204,5 +204,6 @@ mod tests {
         let fds = &mut [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
         rustix::event::poll(fds, None).unwrap();
         assert_eq!(process.reap(), Some(-libc::SIGKILL));
+        assert!(child.wait().is_err(), "it was collected already");
     }
 }

@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_stopped_process_stands_still_and_then_runs_on() {
-        let child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();
         let stopped = Stopped::seize(process.pid()).unwrap();
         assert_eq!(status(process.pid()).unwrap().state, Some('t'));
@@ -382,5 +382,6 @@ mod tests {
             std::thread::yield_now();
         }
         assert!(matches!(Stopped::seize(process.pid()), Err(TraceError::Died { .. })));
+        assert!(child.wait().is_err(), "it was collected already");
     }
 }

@@ -109,6 +109,7 @@ impl Driver {
         let counters = &self.inner.node.counters;
         match result {
             Ok((asleep, record)) => {
+                tracing::debug!(sandbox = %self.inner.id, ?record, "asleep");
                 linux::heap::give_back(); // What was needed to encode is not needed again soon.
                 let mut facts = self.inner.facts();
                 facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
@@ -127,13 +128,11 @@ impl Driver {
     }
 
     fn try_sleep(&mut self, hash: bool) -> Result<(Asleep, SleepRecord), DedupError> {
+        self.learn_working_set();
         let node = Arc::clone(&self.inner.node);
         let wakes_pending = &self.inner.wakes_pending;
         let interrupted = || wakes_pending.load(Ordering::SeqCst) > 0;
         let Some(_slot) = node.slots.acquire(interrupted) else { return Err(DedupError::Interrupted) };
-        if let Some(key) = self.layout_key {
-            self.working_set = node.working_set(key);
-        }
         let lazy = !hash && self.body.private_bytes() > node.config.lazy_above_bytes;
         let bed = Bed {
             store: &node.store,
@@ -144,6 +143,13 @@ impl Driver {
             hash,
         };
         dedup(&mut self.body, &bed)
+    }
+
+    /// Sandboxes with the same layout touch the same pages: what one has learned serves all.
+    fn learn_working_set(&mut self) {
+        if let Some(key) = self.layout_key {
+            self.working_set = self.inner.node.working_set(key);
+        }
     }
 
     /// What a failed sleep means for the sandbox.
@@ -177,9 +183,11 @@ impl Driver {
         self.inner.step(Event::Restore)?;
         let Some(mut asleep) = self.asleep.take() else { return Err(WakeError::Gone) };
         let node = Arc::clone(&self.inner.node);
+        self.learn_working_set();
         fail_point::reach("waking");
         match restore(&self.body, &mut asleep, &node, &self.working_set) {
             Ok((mut restored, record)) => {
+                tracing::debug!(sandbox = %self.inner.id, ?record, "awake");
                 let _ = self.inner.step(Event::Restored); // From `Restoring`: always fits.
                 let mut facts = self.inner.facts();
                 facts.wakes += 1;

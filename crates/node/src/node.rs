@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -302,7 +303,13 @@ fn lock_data_dir(data_dir: &Path) -> Result<File, NodeError> {
         let path = path.to_owned();
         move |source| NodeError::DataDir { path, source }
     };
-    fs::create_dir_all(data_dir).map_err(failed(data_dir))?;
+    // What lies there (a secret, a socket) is for its owner only.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed(data_dir))?;
+    let owner = fs::metadata(data_dir).map_err(failed(data_dir))?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        let source = io::Error::other(format!("it belongs to user {owner}: name another --data directory"));
+        return Err(NodeError::DataDir { path: data_dir.to_owned(), source });
+    }
     let path = data_dir.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
     match lock.try_lock() {

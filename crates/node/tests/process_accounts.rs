@@ -1,6 +1,8 @@
 //! What a sleep gives, and to whom it is counted: little stays, equal pages are kept once where that is allowed, and
 //! the parts of all sandboxes add up to what there is.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Bench, every_way, sandbox};
@@ -23,7 +25,7 @@ fn sleep_side_by_side(change: impl Fn(usize, &mut LaunchSpec)) -> Vec<SleepRecor
     let mut specimens: Vec<Specimen> =
         (0..SANDBOXES).map(|nth| bench.launch_with(&subject, |spec| change(nth, spec))).collect();
     let sleeps: Vec<_> = specimens.iter().map(|specimen| bench.sleep(specimen)).collect();
-    let kept: u64 = specimens.iter().map(|specimen| store_part(specimen)).sum();
+    let kept: u64 = specimens.iter().map(store_part).sum();
     let held = bench.node.record().store_bytes;
     assert!(kept.abs_diff(held) * 20 <= held, "parts of {kept} bytes, {held} are held");
     for specimen in &mut specimens {

@@ -1,6 +1,8 @@
 //! A process may do anything to its address space right after a wake: what it sees then is what a twin sees that
 //! never slept. While memory is still on its way back, each act is an event that the node must follow.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{AS_USER, Bench, Draw, FILLED, LAZY, Way, sandbox};

@@ -1,6 +1,8 @@
 //! An invocation that comes while a sandbox falls asleep wins: the sandbox breaks off or wakes at once, and is
 //! unharmed, at whatever moment it comes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::time::{Duration, Instant};
@@ -78,7 +80,9 @@ fn a_wake_of_one_that_waits_for_its_turn_to_sleep_wins() {
         for one in specimens.iter().map(sandbox) {
             testkit::until(|| matches!(one.state(), State::Freezing | State::Dedup)).unwrap();
         }
-        specimens.iter().rev().map(sandbox).for_each(|one| drop(wait(one.wake()).unwrap()));
+        specimens.iter().rev().map(sandbox).for_each(|one| {
+            wait(one.wake()).unwrap();
+        });
         for sleep in sleeps {
             let slept = sleep.join().unwrap();
             assert!(matches!(slept, Ok(_) | Err(SleepError::Interrupted)), "{slept:?}");

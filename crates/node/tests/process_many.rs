@@ -1,5 +1,7 @@
 //! Many sandboxes sleep at once and wake at once; the accounts add up, and nothing is left when all are gone.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{AS_USER, Bench, FILLED, LAZY, Way, sandbox, wait};

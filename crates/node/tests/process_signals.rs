@@ -1,6 +1,8 @@
 //! Signals that come while a sandbox sleeps, or on its way there and back, are delivered as after SIGSTOP: each
 //! queued one once, the others at least once and at most as often as they were sent.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::process::Command;

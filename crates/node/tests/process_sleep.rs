@@ -1,5 +1,7 @@
 //! Real processes sleep and wake: every byte of their memory is what it was, and they go on as if nothing had been.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Bench, every_way};

@@ -1,6 +1,8 @@
 //! What cannot be carried through a sleep is left warm, with a reason that names it, and goes on working. Memory that
 //! must stay where it is stays there.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Bench, FILLED, LAZY, every_way, sandbox};

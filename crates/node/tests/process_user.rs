@@ -1,6 +1,8 @@
 //! An ordinary user has neither cgroups nor userfaultfd: trace stops and writing carry a sandbox as well. As root each
 //! test runs itself again as nobody.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use std::os::unix::fs::PermissionsExt;

@@ -65,7 +65,9 @@ impl Workshop {
         let python = Interpreter::find()?;
         let dir = tempfile::Builder::new().prefix("dormouse-bench-").tempdir();
         let dir = dir.map_err(BenchError::system("make a directory for the bench"))?;
-        fs::write(dir.path().join("worker.py"), SCRIPT)
+        // In a directory where nothing else appears: Python lists the directory of its script, and keeps the list.
+        fs::create_dir(dir.path().join("script"))
+            .and_then(|()| fs::write(dir.path().join("script/worker.py"), SCRIPT))
             .map_err(BenchError::system("write the worker's script"))?;
         // Restored and orphaned workers become our children, and can be collected.
         process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
@@ -86,7 +88,7 @@ impl Workshop {
     /// Arguments after the interpreter.
     pub(crate) fn arguments(&self, kind: Kind, socket: &Path, is_warmed_up: bool) -> Vec<OsString> {
         let calls = if is_warmed_up { WARM_UP_CALLS } else { 0 };
-        let script = self.dir.path().join("worker.py");
+        let script = self.dir.path().join("script/worker.py");
         vec![script.into(), kind.name().into(), socket.into(), calls.to_string().into()]
     }
 
@@ -96,6 +98,7 @@ impl Workshop {
             ("PATH", "/usr/local/bin:/usr/bin:/bin"),
             ("LANG", "C.UTF-8"),
             ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("MALLOC_MMAP_THRESHOLD_", "131072"), // As the server sets it for pinned layouts.
             ("PYTHONHASHSEED", if self.layout_secret.is_some() { "20150331" } else { "random" }),
             // Threads of a library would compete with what is measured.
             ("OMP_NUM_THREADS", "1"),
