@@ -345,7 +345,7 @@ fn empty(
         fail_point::reach("registered");
         space.planted = Some(planted);
     }
-    let ranges = emptied(survey, can_userfault);
+    let ranges = emptied(survey, &space.manifest, can_userfault);
     match &space.planted {
         // Each emptied range is an event that our own call waits for.
         Some(Planted { userfault, .. }) if userfault.watch() == Watch::AllEvents => {
@@ -400,12 +400,18 @@ fn watched(survey: &Survey, lazy: bool) -> Vec<PageRange> {
 }
 
 /// Ranges to give back: whole mappings but for the pages that stay, for a page table goes back only with a range
-/// that covers all of it. Copies of file pages go run by run, where they were not replaced.
-fn emptied(survey: &Survey, converted: bool) -> Vec<(u64, u64)> {
+/// that covers all of it. Copies of file pages go run by run, where they were not replaced; those full of zeros stay,
+/// for the file's own bytes would show in their place, and nobody writes zeros over them.
+fn emptied(survey: &Survey, manifest: &Manifest, converted: bool) -> Vec<(u64, u64)> {
+    let content: Vec<_> = manifest.content_ranges().collect();
+    let content_of = |run: &PageRange| {
+        let first = content.partition_point(|range| range.end() <= run.start());
+        content[first..].iter().map_while(|range| range.intersect(*run)).collect::<Vec<_>>()
+    };
     let of = |part: &crate::survey::Part| match part.kind {
         Kind::Anonymous => survey.without_left(part.mapping),
         Kind::FileCopies if converted => Vec::new(),
-        Kind::FileCopies => part.runs.clone(),
+        Kind::FileCopies => part.runs.iter().flat_map(content_of).collect(),
     };
     survey.parts.iter().flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()
 }

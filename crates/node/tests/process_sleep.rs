@@ -11,7 +11,8 @@ use testkit::{Subject, require_node, require_python};
 /// Sleeps, each with every byte compared, in one way of holding and filling.
 const ROUNDS: usize = 3;
 
-/// Sleeps and wakes `subject` in every way. Each of `asks` is asked before and after, and must be answered alike.
+/// Sleeps and wakes `subject` in every way. Each of `asks` is asked before; the last one after each sleep, too, and
+/// must be answered alike.
 #[track_caller]
 fn check(subject: &Subject, asks: &[&str]) {
     for (way, configure) in every_way() {
@@ -27,24 +28,32 @@ fn check(subject: &Subject, asks: &[&str]) {
             let asleep = specimen.sandbox().unwrap().record();
             assert_eq!(asleep.state, State::Dedup, "{way}");
             bench.wake(&specimen);
-            for (ask, before) in asks.iter().zip(&before) {
-                assert_eq!(&specimen.ask(ask).unwrap(), before, "{way}, round {round}");
-            }
+            let last = before.len() - 1;
+            assert_eq!(specimen.ask(asks[last]).unwrap(), before[last], "{way}, round {round}");
         }
     }
 }
 
-/// The state of a Python function, and one answer that its threads or its child must work for.
+/// The state of a Python function, after an answer that its threads or its child must work for.
 #[track_caller]
 fn check_function(name: &str, modules: &[&str]) {
     if require_python(modules) {
-        check(&Subject::function(name), &[r#"{"n": 3}"#, r#"{"verify": true}"#]);
+        let subject = Subject::function(name);
+        check(&subject, &[r#"{"n": 3}"#, r#"{"verify": true}"#]);
     }
 }
 
 #[test]
 fn every_kind_of_private_memory_comes_back() {
     check(&Subject::specimen(&["memory", "7"]), &["checksum"]);
+}
+
+#[test]
+fn memory_that_was_written_to_again_comes_back() {
+    // Of each region some pages are zeros now, private copies of file pages among them.
+    for seed in ["1", "2"] {
+        check(&Subject::specimen(&["memory", "8"]), &[&format!("mutate {seed}"), "checksum"]);
+    }
 }
 
 #[test]
