@@ -1,5 +1,8 @@
 //! A server that dies at any moment costs its sandboxes their lives, and lets none of them run on wrong bytes. See
 //! `docs/crash-safety.md`.
+//!
+//! A process that runs on zeros mostly crashes before it can say so. So orphans of a dead server become the test's
+//! own (each test is a process, see `.config/nextest.toml`), and it is seen that all were killed.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
 
@@ -7,7 +10,8 @@ mod common;
 
 use common::{Ground, Server, Setup, until};
 use protocol::State;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
 use serde_json::json;
 
 /// Looks at its state all the time, from a thread of its own, and writes down what it finds. Some megabytes, so
@@ -56,6 +60,7 @@ impl Way {
 
 /// A ground with the function `f`, which writes its beats into the data directory.
 fn ground() -> Ground {
+    set_child_subreaper(Some(getpid())).unwrap();
     let ground = Ground::new();
     let beats = ground.data().join("beats");
     let settings =
@@ -78,9 +83,29 @@ fn drive_to_death(server: &mut Server<'_>) {
     panic!("the server lives");
 }
 
+/// Waits until all that the dead server started is dead. Everything was killed, nothing died of what it read; the
+/// guard ends by itself.
+#[track_caller]
+fn expect_killed() {
+    until("all orphans are dead", || {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    let is_killed = status.terminating_signal() == Some(Signal::KILL.as_raw());
+                    assert!(is_killed || status.exit_status() == Some(0), "{pid:?}: {status:?}");
+                }
+                Ok(None) => return false,
+                Err(error) => return error == Errno::CHILD,
+            }
+        }
+    });
+    set_child_subreaper(None).unwrap(); // The guard of a server that ends well is nobody's business.
+}
+
 /// The server is dead: soon nothing of it is left, no wrong byte was seen, and the next server starts and serves.
 #[track_caller]
 fn expect_no_trace(ground: &Ground, way: Way) {
+    expect_killed();
     ground.await_empty();
     expect_right_beats(ground);
     expect_next_serves(ground, way);
@@ -264,6 +289,8 @@ fn what_a_server_and_its_guard_leave_when_they_die_together_the_next_server_remo
             kill(server.running.pid());
             server.running.exit();
             drop(server);
+            expect_killed();
+            expect_right_beats(&ground);
             expect_next_serves(&ground, *way);
         }
     }
