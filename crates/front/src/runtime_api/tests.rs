@@ -229,22 +229,15 @@ impl Package {
 }
 
 fn test_python() -> PathBuf {
-    std::env::var_os("DORMOUSE_TEST_PYTHON").map_or_else(|| "python3".into(), PathBuf::from)
+    testkit::python()
 }
 
 const BUNDLED: &[&str] = &[concat!(env!("CARGO_MANIFEST_DIR"), "/src/bootstrap.py")];
 const AWS: &[&str] = &["-m", "awslambdaric"];
 
-/// Whether `awslambdaric` can be tested. In CI it must be.
-async fn has_ric() -> bool {
-    let probe = ["-c", "import awslambdaric, runtime_client"];
-    let status = Command::new(test_python()).args(probe).stderr(Stdio::null()).status().await;
-    let has_ric = status.unwrap().success();
-    assert!(has_ric || std::env::var_os("CI").is_none(), "awslambdaric is missing: set DORMOUSE_TEST_PYTHON");
-    if !has_ric {
-        eprintln!("skipped: {:?} has no awslambdaric", test_python());
-    }
-    has_ric
+/// Whether `awslambdaric` can be tested.
+fn has_ric() -> bool {
+    testkit::require_python(&["awslambdaric", "runtime_client"])
 }
 
 fn json(bytes: &Bytes) -> serde_json::Value {
@@ -312,14 +305,14 @@ async fn the_bundled_client_reports_init_errors() {
 
 #[tokio::test]
 async fn amazons_client_serves() {
-    if has_ric().await {
+    if has_ric() {
         check_serves(AWS).await;
     }
 }
 
 #[tokio::test]
 async fn amazons_client_reports_init_errors() {
-    if has_ric().await {
+    if has_ric() {
         check_init_errors(AWS).await;
     }
 }
