@@ -1,6 +1,8 @@
 //! The bench turns knobs of the kernel (zram, swap, KSM) and turns them back, also when it is interrupted. What they
 //! were is in the census that every ground takes.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 mod common;
 
 use common::{Ground, Running, run, until};

@@ -1,5 +1,7 @@
 //! The example functions answer deterministically: two of them agree, and a stop changes nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 use testkit::{Specimen, SpecimenError, Subject, require_node, require_python};
 
 /// Two workers, one of which is stopped and let go: the same answers, and a state that requests do not change.

@@ -1,5 +1,7 @@
 //! The specimens work by themselves and under SIGSTOP and SIGCONT, so that a sleep can be held to the same.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
 use testkit::{Specimen, SpecimenError, Subject, census, require_root};
 
 type Outcome = Result<(), SpecimenError>;
