@@ -4,6 +4,7 @@
 //! straight into a trace stop), then thaw the cgroup, for an injected system call would never return from a frozen
 //! one. A thread in a trace stop counts as frozen.
 
+use std::cell::RefCell;
 use std::io;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -164,7 +165,7 @@ impl Stopped {
             let stop = match wait_for_stop(pid, tid) {
                 Err(TraceError::Died { .. }) if tid != pid => {
                     self.threads.pop();
-                    collect(tid);
+                    Late { tid, is_child: false }.let_go_in_time();
                     return Ok(());
                 }
                 stop => stop?,
@@ -191,27 +192,67 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         for thread in self.threads.iter().rev() {
-            // ESRCH: it was killed. Nothing else can be wrong with a thread in a trace stop; one that never
-            // stopped cannot be let go and dies with this thread, rather than run on traced by nobody.
-            let detached = request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0);
-            if detached.is_err() && !(self.is_child && thread.tid == self.pid) {
-                collect(thread.tid);
+            // ESRCH: it was killed, or has never stopped. Nothing else can be wrong with a thread in a trace stop.
+            if request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0).is_err() {
+                Late { tid: thread.tid, is_child: self.is_child && thread.tid == self.pid }.let_go_in_time();
             }
         }
     }
 }
 
-/// Collects a dead thread. Until its tracer has done so, its process does not count as dead.
-fn collect(tid: i32) {
-    let started = Instant::now();
-    while started.elapsed() < COLLECT_TIMEOUT {
-        // SAFETY: a null pointer says that the status is not wanted.
-        let waited = unsafe { libc::waitpid(tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
-        if waited != 0 {
-            return; // Collected, or there is nothing to collect.
+thread_local! {
+    /// Threads that we trace and could not let go yet. Only the thread that traces them can.
+    static LATE: RefCell<Vec<Late>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread that was to be let go, but is not in a trace stop: it is dead, or stops only when a long call ends.
+struct Late {
+    tid: i32,
+    /// The first thread of a child of ours: whoever waits for its end collects it.
+    is_child: bool,
+}
+
+impl Late {
+    /// Waits a little; leaves to `release_late` who takes longer.
+    fn let_go_in_time(self) {
+        let started = Instant::now();
+        while started.elapsed() < COLLECT_TIMEOUT {
+            if self.let_go() {
+                return;
+            }
+            std::thread::sleep(POLL_INTERVAL);
         }
-        std::thread::sleep(POLL_INTERVAL);
+        LATE.with_borrow_mut(|late| late.push(self));
     }
+
+    /// `false`: it runs.
+    fn let_go(&self) -> bool {
+        match look_at(self.tid) {
+            Look::Running => false,
+            Look::Stopped(status) => {
+                let signal = if let Stop::Signal(signal) = classify(status) { signal } else { 0 };
+                // ESRCH: it was killed meanwhile, and is collected at the next look.
+                request("detach", libc::PTRACE_DETACH, self.tid, 0, signal as u64).is_ok()
+            }
+            Look::Dead => {
+                if !self.is_child {
+                    // SAFETY: a null pointer says that the status is not wanted. Until its tracer has collected a
+                    // dead thread, its process does not count as dead.
+                    unsafe { libc::waitpid(self.tid, std::ptr::null_mut(), libc::__WALL | libc::WNOHANG) };
+                }
+                true
+            }
+        }
+    }
+}
+
+/// Lets threads go that this thread traces and that stopped only after we had given up on them. `true`: some have
+/// not stopped yet, so look again soon.
+pub fn release_late() -> bool {
+    LATE.with_borrow_mut(|late| {
+        late.retain(|thread| !thread.let_go());
+        !late.is_empty()
+    })
 }
 
 /// Why a thread stopped.

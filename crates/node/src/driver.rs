@@ -21,6 +21,9 @@ use crate::{Exit, WorkingSet, causes, fail_point};
 /// A process that dies while it is held by ptrace, or by the freezer of version 1, is noticed by looking.
 const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
 
+/// A thread that did not stop in time, as its call would not end, must not stand still for long when it does stop.
+const LATE_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
 /// The driver's own state.
 pub(crate) struct Driver {
     pub(crate) inner: Arc<Inner>,
@@ -53,6 +56,7 @@ impl Driver {
             self.finish_lazy();
         }
         let held = self.is_held();
+        let is_late = linux::trace::release_late();
         let mut fds = vec![
             PollFd::new(&self.inner.mailbox, PollFlags::IN),
             PollFd::new(&self.body.root, PollFlags::IN),
@@ -61,6 +65,7 @@ impl Driver {
         fds.extend(faults.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let timeout = match &self.lazy {
             Some(lazy) => Some(lazy.patience()),
+            None if is_late => Some(LATE_LOOK_INTERVAL),
             None => held.then_some(HELD_LOOK_INTERVAL),
         };
         // EINTR and the like: look again.

@@ -40,9 +40,10 @@ fn idle(sandbox: &Sandbox, draw: &mut Draw) {
 }
 
 /// Puts it to sleep again and again, at moments that follow from `seed`, until it has slept and woken often enough.
-fn disturb(bench: &Bench, sandbox: &Sandbox, seed: u64) {
+/// Not longer than somebody asks: a wrong answer ends that.
+fn disturb(bench: &Bench, sandbox: &Sandbox, seed: u64, is_over: impl Fn() -> bool) {
     let mut draw = Draw::seeded(seed);
-    while bench.node.record().wakes < CYCLES {
+    while bench.node.record().wakes < CYCLES && !is_over() {
         (0..draw.below(200)).for_each(|_| std::thread::yield_now());
         match wait(sandbox.sleep()) {
             Ok(_) | Err(SleepError::Interrupted | SleepError::Refused(_)) => {}
@@ -62,7 +63,7 @@ fn check((way, configure): Way, subject: &Subject, mut ask: impl FnMut(&mut Spec
     let done = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let client = scope.spawn(|| invoke_until(&done, &sandbox, |nth| ask(&mut specimen, nth)));
-        disturb(&bench, &sandbox, 42);
+        disturb(&bench, &sandbox, 42, || client.is_finished());
         done.store(true, Ordering::SeqCst);
         assert!(client.join().unwrap() > 0);
     });

@@ -100,6 +100,28 @@ fn a_process_stopped_by_job_control_is_left_as_it_is() {
 }
 
 #[test]
+fn a_thread_that_does_not_stop_is_left_to_go_on() {
+    let bench = Bench::new();
+    let mut specimen = bench.launch(&Subject::specimen(&["vfork"]));
+    let refused = bench.try_sleep(&specimen);
+    assert!(
+        matches!(&refused, Err(SleepError::LeftWarm { why }) if why.contains("does not stop")),
+        "{refused:?}"
+    );
+    assert_eq!(specimen.ask("release").unwrap(), "went on");
+    assert!(bench.check(&specimen).is_same());
+}
+
+#[test]
+fn a_thread_that_did_not_stop_can_be_killed() {
+    let bench = Bench::new();
+    let specimen = bench.launch(&Subject::specimen(&["vfork"]));
+    assert!(bench.try_sleep(&specimen).is_err());
+    sandbox(&specimen).purge();
+    bench.await_nothing();
+}
+
+#[test]
 fn memory_that_must_stay_stays_and_is_right_afterwards() {
     for (way, configure) in every_way() {
         let bench = Bench::with(configure);

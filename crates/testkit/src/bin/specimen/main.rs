@@ -20,6 +20,7 @@ mod traced;
 mod tree;
 mod uffd;
 mod uring;
+mod vfork;
 
 use std::io::{self, Read};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
@@ -61,6 +62,7 @@ fn run(words: &[&str]) -> io::Result<ExitCode> {
         ["traced"] => traced::run(control)?,
         ["aio"] => aio::run(control)?,
         ["huge"] => huge::run(control)?,
+        ["vfork"] => vfork::run(control)?,
         _ => return Err(io::Error::other("no such specimen")),
     }
     Ok(ExitCode::SUCCESS)
