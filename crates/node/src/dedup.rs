@@ -410,8 +410,7 @@ fn emptied(survey: &Survey, manifest: &Manifest, converted: bool) -> Vec<(u64, u
     };
     let of = |part: &crate::survey::Part| match part.kind {
         Kind::Anonymous => survey.without_left(part.mapping),
-        // Anonymous by now; what somebody has read from outside since then is a page of zeros.
-        Kind::FileCopies if converted => part.runs.clone(),
+        Kind::FileCopies if converted => Vec::new(),
         Kind::FileCopies => part.runs.iter().flat_map(content_of).collect(),
     };
     survey.parts.iter().flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()

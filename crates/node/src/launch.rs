@@ -18,7 +18,7 @@ use crate::driver::Driver;
 use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
-use crate::sandbox::{Command as Order, Inner, Sandbox};
+use crate::sandbox::{Inner, Sandbox};
 
 /// A driver keeps little on its stack, and there is one for each sandbox.
 const DRIVER_STACK_BYTES: usize = 512 << 10;
@@ -36,9 +36,6 @@ pub(crate) fn launch(node: &Arc<Shared>, spec: LaunchSpec) -> Result<Sandbox, La
         Ok(driver) => {
             let sandbox = Sandbox { inner: Arc::clone(&driver.inner) };
             node.remember(&driver.inner);
-            if node.closing.load(Ordering::SeqCst) {
-                driver.inner.mailbox.post(Order::Purge); // The shutdown may not have seen it.
-            }
             let _ = ready.send(Ok(sandbox)); // If nobody waits any more, it is reachable through the node.
             driver.run();
         }

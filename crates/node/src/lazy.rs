@@ -149,7 +149,7 @@ impl Lazy {
         loop {
             let mut spaces = self.work.lock();
             let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
-            if spaces.failed.is_some() || !spaces.fill_some() {
+            if !spaces.fill_some() {
                 break;
             }
         }
@@ -222,9 +222,6 @@ impl Spaces {
 
     /// Fills some pages of somebody. `false`: nothing was out, or nothing more can be done.
     fn fill_some(&mut self) -> bool {
-        if self.failed.is_some() {
-            return false;
-        }
         for space in &mut self.list {
             match space.fill_some(&mut self.scratch) {
                 Ok(false) => {}

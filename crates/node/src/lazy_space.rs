@@ -28,9 +28,6 @@ pub(crate) enum LazyError {
 /// Decoded groups that are kept while single pages are served: 16 MiB, for as long as one request.
 const DECODED_GROUPS_MAX: usize = 256;
 
-/// Moves that may wait for their end: one for each thread of the program.
-const MOVES_MAX: usize = 4096;
-
 /// Pages of zeros that are given at once: they cost nothing until they are written.
 const ZERO_PAGES_MAX: u64 = 64;
 
@@ -39,8 +36,6 @@ pub(crate) struct LazySpace {
     pub(crate) watched: Watched,
     source: Arc<Source>,
     remaining: Remaining,
-    /// Old places of moves whose end is still to be told.
-    moved_away: Vec<(u64, u64)>,
     /// Faults that could not be served while the process was changing its mappings.
     waiting: Vec<PageAddr>,
     /// Groups that single pages were taken from, by job: their content, by the addresses that the manifest knows.
@@ -89,8 +84,7 @@ impl LazySpace {
         let index = plan.index();
         let source = Arc::new(Source { plan, index });
         let (waiting, decoded) = (Vec::new(), HashMap::new());
-        let moved_away = Vec::new();
-        LazySpace { watched: Watched::Planted(planted), source, remaining, moved_away, waiting, decoded }
+        LazySpace { watched: Watched::Planted(planted), source, remaining, waiting, decoded }
     }
 
     /// Fills its pages.
@@ -119,27 +113,14 @@ impl LazySpace {
         for event in events {
             match event {
                 Event::Fault(addr) => self.waiting.push(addr),
-                Event::Remove { start, end } => self.remaining.remove(start, end),
-                // A move is told twice: by itself, and as the end of the old place. Between the two another thread
-                // may have moved something there, which must not be forgotten.
-                Event::Unmap { start, end } => {
-                    match self.moved_away.iter().position(|old| *old == (start, end)) {
-                        Some(at) => drop(self.moved_away.swap_remove(at)),
-                        None => self.remaining.remove(start, end),
-                    }
+                Event::Remove { start, end } | Event::Unmap { start, end } => {
+                    self.remaining.remove(start, end)
                 }
-                Event::Remap { from, to, len_bytes } => {
-                    self.remaining.shift(from, to, len_bytes);
-                    if self.moved_away.len() >= MOVES_MAX {
-                        self.moved_away.clear(); // Moves that leave the old place mapped are never told again.
-                    }
-                    self.moved_away.push((from, from + len_bytes));
-                }
+                Event::Remap { from, to, len_bytes } => self.remaining.shift(from, to, len_bytes),
                 Event::Fork(userfault) => children.push(LazySpace {
                     watched: Watched::Child(userfault),
                     source: Arc::clone(&self.source),
                     remaining: self.remaining.clone(),
-                    moved_away: Vec::new(),
                     waiting: Vec::new(),
                     decoded: HashMap::new(),
                 }),
