@@ -15,12 +15,26 @@ pub fn obstacle(pid: i32, mappings: &[Mapping]) -> io::Result<Option<String>> {
         // A read in flight writes to the page it started with, not to the one that comes back.
         return Ok(Some(format!("process {pid} has an asynchronous I/O context (io_setup)")));
     }
-    io_uring(pid)
+    if let Some(mapping) = mappings.iter().find(|mapping| is_direct_access_device(&mapping.name)) {
+        return Ok(Some(direct_access(pid, &mapping.name)));
+    }
+    descriptors(pid)
+}
+
+/// Devices that read and write the memory of programs by themselves (RDMA, GPU, accelerator): what they were told
+/// are page frames, and a filled page is another frame.
+fn is_direct_access_device(path: &str) -> bool {
+    const DEVICES: [&str; 7] = ["infiniband/", "nvidia", "kfd", "dri/", "vfio/", "accel/", "habanalabs"];
+    path.strip_prefix("/dev/").is_some_and(|name| DEVICES.iter().any(|device| name.starts_with(device)))
+}
+
+fn direct_access(pid: i32, device: &str) -> String {
+    format!("process {pid} uses a device that reaches its memory directly ({device})")
 }
 
 /// Memory that stays where it is, although it is private: its owner, or the kernel, relies on that.
 pub fn must_stay(mapping: &Mapping) -> bool {
-    const STAY: [Flags; 9] = [
+    const STAY: [Flags; 8] = [
         Flags::DEVICE,
         Flags::PFN,
         Flags::MIXED,
@@ -28,29 +42,35 @@ pub fn must_stay(mapping: &Mapping) -> bool {
         Flags::LOCKED, // `mlock` promises that the content is never elsewhere.
         Flags::SEALED,
         Flags::SHADOW_STACK,
-        Flags::DONT_FORK, // Often the target of direct memory access (RDMA, GPU): pinned page frames.
         Flags::WIPE_ON_FORK, // Often the state of a random generator: not to be copied.
     ];
     mapping.flags.any(&STAY)
 }
 
-/// Registered buffers are page frames that the kernel writes to: a filled page would be another frame. The same
-/// holds for a direct read in flight, so nothing may be in flight at all.
-fn io_uring(pid: i32) -> io::Result<Option<String>> {
+/// Looks through the open descriptors.
+fn descriptors(pid: i32) -> io::Result<Option<String>> {
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))? {
         let entry = entry?;
-        let is_ring = fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:[io_uring]");
-        if !is_ring {
-            continue;
+        let Ok(link) = fs::read_link(entry.path()) else { continue };
+        let link = link.to_string_lossy();
+        if is_direct_access_device(&link) {
+            return Ok(Some(direct_access(pid, &link)));
         }
-        let number = entry.file_name();
-        let number = number.to_string_lossy();
-        let info = fs::read(format!("/proc/{pid}/fdinfo/{number}"))?;
-        if let Some(why) = parse_ring(&info) {
-            return Ok(Some(format!("process {pid} has {why} in io_uring (descriptor {number})")));
+        if link == "anon_inode:[io_uring]"
+            && let Some(why) = io_uring(pid, &entry.file_name().to_string_lossy())?
+        {
+            return Ok(Some(why));
         }
     }
     Ok(None)
+}
+
+/// Registered buffers are page frames that the kernel writes to: a filled page would be another frame. The same
+/// holds for a direct read in flight, so nothing may be in flight at all.
+fn io_uring(pid: i32, descriptor: &str) -> io::Result<Option<String>> {
+    let info = fs::read(format!("/proc/{pid}/fdinfo/{descriptor}"))?;
+    let text = |why| format!("process {pid} has {why} in io_uring (descriptor {descriptor})");
+    Ok(parse_ring(&info).map(text))
 }
 
 /// Understands `fdinfo` of an io_uring: what in it cannot be carried.
@@ -87,6 +107,16 @@ mod tests {
             Some("registered buffers")
         );
         assert_eq!(parse_ring(b"pos: 0\n"), Some("a call in progress"));
+    }
+
+    #[test]
+    fn devices_that_reach_memory_directly_are_known_by_their_path() {
+        for device in ["/dev/infiniband/uverbs0", "/dev/nvidia0", "/dev/nvidiactl", "/dev/dri/renderD128"] {
+            assert!(is_direct_access_device(device), "{device}");
+        }
+        for other in ["/dev/null", "/dev/shm/x", "/tmp/dev/dri/card0", "socket:[5]", ""] {
+            assert!(!is_direct_access_device(other), "{other}");
+        }
     }
 
     #[test]

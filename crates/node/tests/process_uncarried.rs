@@ -11,8 +11,11 @@ use protocol::State;
 use rustix::process::Signal;
 use testkit::{Specimen, SpecimenError, Subject, require};
 
-/// Pages of each region that stays: `mlocked`, `dontfork` and `wipeonfork` of the `memory` specimen.
-const STAYING_PAGES: u64 = 3 * 64;
+/// Pages of the regions that stay: `mlocked` and `wipeonfork` of the `memory` specimen.
+const STAYING_PAGES: u64 = 2 * 64;
+
+/// Pages that may stay besides: the command line, and where the kernel itself writes.
+const STAYING_BESIDES_MAX: u64 = 20;
 
 /// Sleeps are asked for this often: each must be refused alike.
 const TRIES: usize = 3;
@@ -128,7 +131,8 @@ fn memory_that_must_stay_stays_and_is_right_afterwards() {
         let mut specimen = bench.launch(&Subject::specimen(&["memory", "5"]));
         let before = specimen.ask("checksum").unwrap();
         let slept = bench.sleep(&specimen);
-        assert!(slept.left_pages >= STAYING_PAGES, "{way}: {slept:?}");
+        let expected = STAYING_PAGES..=STAYING_PAGES + STAYING_BESIDES_MAX;
+        assert!(expected.contains(&slept.left_pages), "{way}: {slept:?}");
         let account = sandbox(&specimen).record().account;
         assert!(account.resident_bytes >= STAYING_PAGES * 4096, "{way}: {account:?}");
         bench.wake(&specimen);
