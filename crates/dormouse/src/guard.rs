@@ -9,5 +9,5 @@ use crate::failure::Failure;
 pub(crate) struct Args {}
 
 pub(crate) fn run(_args: &Args) -> Result<(), Failure> {
-    node::run_guard(io::stdin().lock()).map_err(|error| Failure::io("clean up after a node", &error))
+    node::run_guard(io::stdin()).map_err(|error| Failure::io("clean up after a node", &error))
 }

@@ -60,12 +60,16 @@ impl Way {
 
 /// A ground with the function `f`, which writes its beats into the data directory.
 fn ground() -> Ground {
+    ground_with(CODE)
+}
+
+fn ground_with(code: &str) -> Ground {
     set_child_subreaper(Some(getpid())).unwrap();
     let ground = Ground::new();
     let beats = ground.data().join("beats");
     let settings =
         format!("keep_warm_s = 3600\ntimeout_s = 60\nconcurrency = 1\n[environment]\nBEATS = {beats:?}\n");
-    ground.function("f", CODE, &settings);
+    ground.function("f", code, &settings);
     ground
 }
 
@@ -229,9 +233,94 @@ fn dying_when_the_last_page_has_come_back_is_safe() {
 }
 
 #[test]
+fn dying_when_processes_can_be_emptied_is_safe() {
+    check("planted", ALL);
+}
+
+/// Forks a child at each request, which looks at its state as the parent does.
+const FORKS: &str = "
+parent = lambda_handler
+def lambda_handler(event, context):
+    child = os.fork()
+    if child == 0:
+        for _ in range(5): os.write(BEATS, b'ok\\n' if is_right() else b'WRONG\\n')
+        os._exit(0)
+    os.waitpid(child, 0)
+    return parent(event, context)
+";
+
+#[test]
+fn dying_when_a_child_was_forked_while_memory_comes_back_is_safe() {
+    for point in ["forked", "forked:3"] {
+        let ground = ground_with(&format!("{CODE}{FORKS}"));
+        let mut server = Server::start_with(&ground, Way::Lazy.setup(Some(point)));
+        drive_to_death(&mut server);
+        assert_eq!(server.running.exit(), -(Signal::KILL.as_raw()), "{}", server.running.log());
+        drop(server);
+        expect_no_trace(&ground, Way::Lazy);
+    }
+}
+
+#[test]
+fn a_driver_that_panics_costs_its_sandbox_and_nothing_else() {
+    for way in ALL {
+        for point in ["frozen", "stored", "emptied-one", "asleep", "waking", "filled", "thawed"] {
+            println!("--- {point}, {way:?}");
+            let ground = ground();
+            set_child_subreaper(None).unwrap(); // The guard of a server that ends well is nobody's business.
+            let mut setup = way.setup(None);
+            setup.env.push(("DORMOUSE_PANIC_AT", point.to_owned()));
+            let server = Server::start_with(&ground, setup);
+            let first = server.invoke("f", &json!({})).answer();
+            until("the panic has killed it", || {
+                server.run(&["sleep", "--all"]); // Passes over a sandbox that is not yet through with its answer.
+                server.run(&["wake", "--all"]);
+                server.stats().node.deaths == 1
+            });
+            let second = server.invoke("f", &json!({})).answer();
+            assert_eq!(second["right"], json!(true));
+            assert_ne!(second["pid"], first["pid"]);
+            assert_eq!(server.stats().node.sandboxes, 1);
+            server.stop();
+            ground.await_empty();
+            expect_right_beats(&ground);
+        }
+    }
+}
+
+#[test]
 fn dying_at_a_later_journey_is_safe() {
     check("asleep:3", ALL);
     check("thawed:3", ALL);
+}
+
+/// Leaves its parent and its session at once, as daemons do.
+const DAEMON: &str = "
+import subprocess
+subprocess.Popen(['setsid', 'sleep', '1000'], start_new_session=True)
+";
+
+#[test]
+fn daemons_of_a_server_that_died_are_killed() {
+    for way in ALL {
+        for with_guard in [true, false] {
+            println!("--- {way:?}, guard: {with_guard}");
+            let ground = ground_with(&format!("{DAEMON}{CODE}"));
+            let mut server = server_with(&ground, *way, Standing::Asleep);
+            if !with_guard {
+                kill(server.guard().unwrap());
+            }
+            kill(server.running.pid());
+            server.running.exit();
+            drop(server);
+            if !with_guard {
+                Server::start_with(&ground, way.setup(None)).stop();
+            }
+            expect_killed();
+            ground.await_empty();
+            expect_right_beats(&ground);
+        }
+    }
 }
 
 /// Where `f` stands when the server is killed from outside.

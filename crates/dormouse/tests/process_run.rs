@@ -114,8 +114,7 @@ fn node_keeps_its_objects() {
     let port: u16 = line.strip_prefix("ready ").unwrap_or_else(|| panic!("{line}")).parse().unwrap();
     assert_eq!(sandbox(&ground).unwrap().name, "web");
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    // V8 forbids forks to copy its heap (`MADV_DONTFORK`), and such memory stays: most of this one.
-    check(&ground, running, 1.0, || {
+    check(&ground, running, 0.4, || {
         let ask = |path: &str| {
             let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
             let said = talk(address, request.as_bytes(), "never").unwrap();
@@ -178,8 +177,13 @@ fn ctrl_c_ends_a_program_in_every_state() {
 
 #[test]
 fn children_that_outlive_the_program_end_with_it() {
-    let ground = Ground::new();
-    let ran = ground.run(&["run", "--", "sh", "-c", "sleep 1000 & sleep 1000 & exit 4"]);
-    assert_eq!(ran.code, Some(4), "{ran:?}");
-    ground.await_empty();
+    let script =
+        "sleep 1000 & setsid sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & sleep 0.2; exit 4";
+    for by_nobody in [false, true] {
+        let ground = Ground::new();
+        let mut command = if by_nobody { ground.command_of_nobody() } else { ground.command() };
+        let ran = run(command.arg("--data").arg(ground.data()).args(["run", "--", "sh", "-c", script]));
+        assert_eq!(ran.code, Some(4), "{ran:?}");
+        ground.await_empty();
+    }
 }

@@ -77,6 +77,10 @@ pub struct Vehicle<'a> {
     /// Whether the thread has run since it was borrowed.
     used: bool,
     scratch: Option<u64>,
+    /// Descriptors that were created for us, and are closed when the thread is put back.
+    descriptors: Vec<i32>,
+    /// `SIGSTOP` came meanwhile: it cannot be blocked, and is sent again when the thread is put back.
+    stop_came: bool,
 }
 
 impl<'a> Vehicle<'a> {
@@ -93,7 +97,6 @@ impl<'a> Vehicle<'a> {
                 // TRACEE: its own signals wait until the thread is put back; `Drop` restores the mask.
                 trace::set_signal_mask(thread.tid, u64::MAX)?;
                 let (tid, rseq) = (thread.tid, thread.rseq);
-                let (used, scratch) = (false, None);
                 return Ok(Vehicle {
                     stopped,
                     memory,
@@ -102,8 +105,10 @@ impl<'a> Vehicle<'a> {
                     saved,
                     saved_mask,
                     instruction,
-                    used,
-                    scratch,
+                    used: false,
+                    scratch: None,
+                    descriptors: Vec::new(),
+                    stop_came: false,
                 });
             }
         }
@@ -124,6 +129,17 @@ impl<'a> Vehicle<'a> {
     ///
     /// The caller answers for what the call does to the process.
     pub fn call(&mut self, what: &'static str, number: i64, args: [u64; 6]) -> Result<u64, InjectError> {
+        self.call_while(what, number, args, &mut || {})
+    }
+
+    /// The same, and calls `meanwhile` again and again until the call returns: for one that waits for us.
+    fn call_while(
+        &mut self,
+        what: &'static str,
+        number: i64,
+        args: [u64; 6],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<u64, InjectError> {
         let pid = self.stopped.pid();
         let mut registers = self.saved;
         registers.orig_rax = u64::MAX; // Not in a system call: the kernel must not restart one now.
@@ -133,8 +149,8 @@ impl<'a> Vehicle<'a> {
         self.used = true;
         // TRACEE: all its threads are stopped; this one is put back by `Drop`.
         trace::set_registers(self.tid, &registers)?;
-        self.run_to_system_call()?; // Entry,
-        self.run_to_system_call()?; // and exit.
+        self.run_to_system_call(meanwhile)?; // Entry,
+        self.run_to_system_call(meanwhile)?; // and exit.
         let result = trace::registers(self.tid)?.rax as i64;
         if (-4095..0).contains(&result) {
             let source = io::Error::from_raw_os_error(-result as i32);
@@ -143,20 +159,27 @@ impl<'a> Vehicle<'a> {
         Ok(result as u64)
     }
 
-    fn run_to_system_call(&mut self) -> Result<(), InjectError> {
+    fn run_to_system_call(&mut self, meanwhile: &mut dyn FnMut()) -> Result<(), InjectError> {
         let pid = self.stopped.pid();
+        let mut meanwhile = || {
+            meanwhile();
+            Ok(())
+        };
         trace::cont_to_system_call(self.tid)?;
         loop {
-            match trace::wait_for_stop(pid, self.tid)? {
+            match trace::wait_for_stop_while(pid, self.tid, &mut meanwhile)? {
                 Stop::SystemCall => return Ok(()),
-                // Every signal that can be blocked is; what remains is SIGSTOP, which a group stop remembers.
-                Stop::Interrupted | Stop::Group | Stop::Signal(_) => trace::cont_to_system_call(self.tid)?,
+                Stop::Interrupted | Stop::Group => {}
+                // Every signal that can be blocked is; what remains is SIGSTOP.
+                Stop::Signal(_) => self.stop_came = true,
             }
+            trace::cont_to_system_call(self.tid)?;
         }
     }
 
-    /// Anonymous memory in the process for arguments, unmapped when the thread is put back.
-    fn scratch(&mut self) -> Result<u64, InjectError> {
+    /// Anonymous memory in the process for arguments, unmapped when the thread is put back. Called early, it shows
+    /// whether the process can be emptied at all.
+    pub fn scratch(&mut self) -> Result<u64, InjectError> {
         if let Some(scratch) = self.scratch {
             return Ok(scratch);
         }
@@ -168,7 +191,8 @@ impl<'a> Vehicle<'a> {
     }
 
     /// Gives the memory of `ranges` (first and last address) back to the kernel: they read as zeros from now on.
-    pub fn empty(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
+    /// `meanwhile` reads the events that the kernel waits for where a userfaultfd tells of such ranges.
+    pub fn empty(&mut self, ranges: &[(u64, u64)], meanwhile: &mut dyn FnMut()) -> Result<(), InjectError> {
         let scratch = self.scratch()?;
         let pid = self.stopped.pid();
         for ranges in ranges.chunks(RANGES_PER_CALL) {
@@ -182,7 +206,7 @@ impl<'a> Vehicle<'a> {
             let advice = libc::MADV_DONTNEED as u64;
             let args = [PIDFD_SELF as u64, scratch, ranges.len() as u64, advice, 0, 0];
             // TRACEE: the caller has put every page of `ranges` into the store before.
-            let done = self.call("process_madvise", libc::SYS_process_madvise, args);
+            let done = self.call_while("process_madvise", libc::SYS_process_madvise, args, meanwhile);
             if done.as_ref().is_ok_and(|bytes| *bytes == total) {
                 continue;
             }
@@ -190,7 +214,7 @@ impl<'a> Vehicle<'a> {
             for (start, end) in ranges {
                 let args = [*start, end - start, advice, 0, 0, 0];
                 // TRACEE: as above.
-                self.call("madvise", libc::SYS_madvise, args)?;
+                self.call_while("madvise", libc::SYS_madvise, args, meanwhile)?;
             }
         }
         Ok(())
@@ -204,16 +228,24 @@ impl<'a> Vehicle<'a> {
         self.call("mmap", libc::SYS_mmap, args).map(drop)
     }
 
-    /// Has the process create a userfaultfd for its own memory; returns the descriptor's number in the process.
+    /// Has the process create a userfaultfd for its own memory; returns the descriptor's number in the process. It is
+    /// closed when the thread is put back, unless it is to stay.
     pub fn create_userfaultfd(&mut self) -> Result<i32, InjectError> {
         let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
         // TRACEE: a descriptor that the program does not know; closed again, or kept so that faults wait.
-        let fd = self.call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])?;
-        Ok(fd as i32)
+        let fd = self.call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])? as i32;
+        self.descriptors.push(fd);
+        Ok(fd)
+    }
+
+    /// Leaves a descriptor that was created for us open in the process.
+    pub fn leave_open(&mut self, fd: i32) {
+        self.descriptors.retain(|ours| *ours != fd);
     }
 
     /// Closes a descriptor that was created for us.
     pub fn close(&mut self, fd: i32) -> Result<(), InjectError> {
+        self.leave_open(fd);
         // TRACEE: a descriptor of ours, unknown to the program.
         self.call("close", libc::SYS_close, [fd as u64, 0, 0, 0, 0, 0]).map(drop)
     }
@@ -224,6 +256,9 @@ impl<'a> Vehicle<'a> {
     }
 
     fn restore(&mut self) -> Result<(), InjectError> {
+        while let Some(fd) = self.descriptors.last() {
+            self.close(*fd)?;
+        }
         if let Some(scratch) = self.scratch.take() {
             // TRACEE: our own scratch pages.
             self.call("munmap", libc::SYS_munmap, [scratch, SCRATCH_BYTES, 0, 0, 0, 0])?;
@@ -243,6 +278,12 @@ impl<'a> Vehicle<'a> {
         }
         // TRACEE: exactly the mask that it had.
         trace::set_signal_mask(self.tid, self.saved_mask)?;
+        if std::mem::take(&mut self.stop_came)
+            && let Some(pid) = rustix::process::Pid::from_raw(self.stopped.pid())
+        {
+            // ESRCH: it was killed meanwhile.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::STOP);
+        }
         Ok(())
     }
 }
@@ -278,7 +319,7 @@ mod tests {
         {
             std::thread::yield_now();
         }
-        let stopped = Stopped::seize(process.pid()).unwrap();
+        let stopped = Stopped::seize(process.pid(), &|| false).unwrap();
         let mappings = maps::read(process.pid()).unwrap();
         let before = trace::registers(process.pid()).unwrap();
         let mut vehicle = Vehicle::borrow(&stopped, &mappings).unwrap();
@@ -289,7 +330,7 @@ mod tests {
         let fd = vehicle.create_userfaultfd().unwrap();
         vehicle.close(fd).unwrap();
         let heap = mappings.iter().find(|m| m.name == "[heap]").unwrap();
-        vehicle.empty(&[(heap.start, heap.start + 4096)]).unwrap();
+        vehicle.empty(&[(heap.start, heap.start + 4096)], &mut || {}).unwrap();
         let mut heap_now = [1; 4096];
         vehicle.memory().read(heap.start, &mut heap_now).unwrap();
         assert_eq!(heap_now, [0; 4096]);

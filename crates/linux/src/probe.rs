@@ -117,7 +117,7 @@ fn poison() -> Finding {
                   instead of reading zeros; here only the freezer stands before that";
     let poison = create_userfault(0)
         .and_then(|fd| crate::userfault::Userfault::set_up(fd, crate::userfault::Watch::Faults))
-        .is_ok_and(|(_, poison)| poison);
+        .is_ok_and(|userfault| userfault.can_poison());
     let (verdict, found) =
         if poison { (Verdict::Good, "available") } else { (Verdict::Lacking, "not available") };
     finding("page poison", verdict, found, advice)

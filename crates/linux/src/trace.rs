@@ -63,6 +63,12 @@ pub enum TraceError {
         /// The thread.
         tid: i32,
     },
+    /// The caller wanted it no longer before all its threads had stopped.
+    #[error("stopping process {pid} was broken off")]
+    BrokenOff {
+        /// The process.
+        pid: i32,
+    },
     /// It is stopped by job control (`SIGSTOP` or a terminal).
     #[error("process {pid} is stopped by job control")]
     JobControl {
@@ -107,21 +113,28 @@ pub struct Stopped {
     /// Whether we are its parent: then whoever waits for its end collects it.
     is_child: bool,
     pub(crate) threads: Vec<Thread>,
+    /// A thread was not waited for to its stop, so there is no use in waiting when it is let go.
+    has_late: bool,
     _owned_by_this_thread: PhantomData<*const ()>,
 }
 
 impl Stopped {
-    /// Stops every thread of `pid`. On error those that were stopped run on.
-    pub fn seize(pid: i32) -> Result<Stopped, TraceError> {
+    /// Stops every thread of `pid`, unless `give_up` says meanwhile that it is no longer wanted. On error those that
+    /// were stopped run on.
+    pub fn seize(pid: i32, give_up: &dyn Fn() -> bool) -> Result<Stopped, TraceError> {
         let is_child = process::status(pid).is_ok_and(|status| status.parent == std::process::id() as i32);
-        let mut stopped = Stopped { pid, is_child, threads: Vec::new(), _owned_by_this_thread: PhantomData };
+        let (threads, has_late) = (Vec::new(), false);
+        let mut stopped = Stopped { pid, is_child, threads, has_late, _owned_by_this_thread: PhantomData };
         // A running process may start threads while we stop others: look again until no new one shows.
         loop {
             let tids = process::threads(pid).map_err(|_| TraceError::Died { pid })?;
             let known = stopped.threads.len();
             for tid in tids {
                 if !stopped.threads.iter().any(|thread| thread.tid == tid) {
-                    stopped.seize_thread(tid)?;
+                    stopped.seize_thread(tid, give_up).inspect_err(|error| {
+                        stopped.has_late =
+                            matches!(error, TraceError::BrokenOff { .. } | TraceError::Stuck { .. });
+                    })?;
                 }
             }
             if stopped.threads.len() == known {
@@ -141,7 +154,7 @@ impl Stopped {
         self.threads.iter().filter_map(|thread| thread.rseq)
     }
 
-    fn seize_thread(&mut self, tid: i32) -> Result<(), TraceError> {
+    fn seize_thread(&mut self, tid: i32, give_up: &dyn Fn() -> bool) -> Result<(), TraceError> {
         let pid = self.pid;
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         // Suspending the process' own seccomp filter needs CAP_SYS_ADMIN; without it try without.
@@ -162,7 +175,8 @@ impl Stopped {
         self.threads.push(Thread { tid, rseq: None });
         request("interrupt", libc::PTRACE_INTERRUPT, tid, 0, 0)?;
         loop {
-            let stop = match wait_for_stop(pid, tid) {
+            let mut wanted = || if give_up() { Err(TraceError::BrokenOff { pid }) } else { Ok(()) };
+            let stop = match wait_for_stop_while(pid, tid, &mut wanted) {
                 Err(TraceError::Died { .. }) if tid != pid => {
                     self.threads.pop();
                     Late { tid, is_child: false }.let_go_in_time();
@@ -191,11 +205,17 @@ impl Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
+        let mut late = Vec::new();
         for thread in self.threads.iter().rev() {
             // ESRCH: it was killed, or has never stopped. Nothing else can be wrong with a thread in a trace stop.
             if request("detach", libc::PTRACE_DETACH, thread.tid, 0, 0).is_err() {
-                Late { tid: thread.tid, is_child: self.is_child && thread.tid == self.pid }.let_go_in_time();
+                late.push(Late { tid: thread.tid, is_child: self.is_child && thread.tid == self.pid });
             }
+        }
+        // Only now: nobody who can run waits for one who cannot.
+        match self.has_late {
+            true => LATE.with_borrow_mut(|all| all.extend(late)),
+            false => late.into_iter().for_each(Late::let_go_in_time),
         }
     }
 }
@@ -269,12 +289,21 @@ pub(crate) enum Stop {
 
 /// Waits until `tid` stops.
 pub(crate) fn wait_for_stop(pid: i32, tid: i32) -> Result<Stop, TraceError> {
+    wait_for_stop_while(pid, tid, &mut || Ok(()))
+}
+
+/// Waits until `tid` stops, and calls `meanwhile` between two looks; its error ends the wait.
+pub(crate) fn wait_for_stop_while(
+    pid: i32,
+    tid: i32,
+    meanwhile: &mut dyn FnMut() -> Result<(), TraceError>,
+) -> Result<Stop, TraceError> {
     let started = Instant::now();
     for look in 0u32.. {
         match look_at(tid) {
             Look::Stopped(status) => return Ok(classify(status)),
             Look::Dead => return Err(TraceError::Died { pid }),
-            Look::Running => {}
+            Look::Running => meanwhile()?,
         }
         if look < SPINS_BEFORE_SLEEP {
             std::thread::yield_now();
@@ -413,7 +442,7 @@ mod tests {
     fn a_stopped_process_stands_still_and_then_runs_on() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();
-        let stopped = Stopped::seize(process.pid()).unwrap();
+        let stopped = Stopped::seize(process.pid(), &|| false).unwrap();
         assert_eq!(status(process.pid()).unwrap().state, Some('t'));
         assert!(matches!(registers(process.pid()).unwrap().orig_rax as i64, 0..));
         stopped.release();
@@ -422,7 +451,7 @@ mod tests {
         while process.reap().is_none() {
             std::thread::yield_now();
         }
-        assert!(matches!(Stopped::seize(process.pid()), Err(TraceError::Died { .. })));
+        assert!(matches!(Stopped::seize(process.pid(), &|| false), Err(TraceError::Died { .. })));
         assert!(child.wait().is_err(), "it was collected already");
     }
 }

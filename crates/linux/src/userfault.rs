@@ -92,22 +92,23 @@ pub enum Filled {
 pub struct Userfault {
     fd: OwnedFd,
     watch: Watch,
+    can_poison: bool,
 }
 
 impl Userfault {
     /// Takes over a descriptor that was just created in the process, and agrees with the kernel on what it tells.
-    /// `Ok((_, false))`: this kernel cannot poison (before 6.6).
-    pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<(Userfault, bool)> {
+    pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<Userfault> {
         let events = if watch == Watch::AllEvents { EVENTS } else { 0 };
-        let userfault = Userfault { fd, watch };
+        let mut userfault = Userfault { fd, watch, can_poison: true };
         let mut api = [UFFD_API, events | FEATURE_POISON, 0];
         match sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api) {
-            Ok(_) => Ok((userfault, true)),
+            Ok(_) => Ok(userfault),
             // A kernel that lacks one feature refuses the set.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 let mut api = [UFFD_API, events, 0];
                 sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api)?;
-                Ok((userfault, false))
+                userfault.can_poison = false;
+                Ok(userfault)
             }
             Err(error) => Err(error),
         }
@@ -116,6 +117,11 @@ impl Userfault {
     /// Which events it was set up to tell.
     pub fn watch(&self) -> Watch {
         self.watch
+    }
+
+    /// Whether this kernel can mark pages as deadly to touch (Linux 6.6).
+    pub fn can_poison(&self) -> bool {
+        self.can_poison
     }
 
     /// Watches a whole mapping for missing pages.
@@ -160,7 +166,11 @@ impl Userfault {
                         Some(libc::EEXIST) => return Ok(Filled::Occupied(done)),
                         Some(libc::EAGAIN) if arg[4] as i64 > 0 => {} // Stopped half-way: go on from there.
                         Some(libc::EAGAIN) => return Ok(Filled::Changing(done)),
-                        Some(libc::ENOENT) => return Ok(Filled::Unmapped),
+                        Some(libc::ENOENT) => {
+                            // Whoever waited for a page that is watched no more looks again.
+                            self.wake(at, bytes.len() as u64)?;
+                            return Ok(Filled::Unmapped);
+                        }
                         Some(libc::ESRCH) => return Ok(Filled::Dead),
                         _ => return Err(error),
                     }
@@ -183,7 +193,10 @@ impl Userfault {
                 }
                 Some(libc::EAGAIN) if arg[3] as i64 > 0 => Ok(Filled::Done), // The first page is there.
                 Some(libc::EAGAIN) => Ok(Filled::Changing(0)),
-                Some(libc::ENOENT) => Ok(Filled::Unmapped),
+                Some(libc::ENOENT) => {
+                    self.wake(at, PAGE_SIZE as u64)?;
+                    Ok(Filled::Unmapped)
+                }
                 Some(libc::ESRCH) => Ok(Filled::Dead),
                 _ => Err(error),
             },
@@ -197,8 +210,11 @@ impl Userfault {
     }
 
     /// Makes missing pages deadly to touch until they are filled: a process thawed by mistake gets `SIGBUS` instead
-    /// of reading zeros. Returns how many pages were present and stayed as they are.
+    /// of reading zeros. Does nothing where the kernel cannot (before Linux 6.6). Returns how many pages were present and stayed as they are.
     pub fn poison(&self, start: u64, end: u64) -> io::Result<u64> {
+        if !self.can_poison {
+            return Ok(0); // Linux before 6.6: the freezer alone keeps it from running.
+        }
         let (mut at, mut present) = (start, 0);
         while at < end {
             let mut arg = [at, end - at, 0, 0];
@@ -257,7 +273,7 @@ impl Userfault {
             FORK => {
                 // SAFETY: the kernel has just made this descriptor in our table, for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(a as u32 as i32) };
-                Some(Event::Fork(Userfault { fd, watch: Watch::AllEvents }))
+                Some(Event::Fork(Userfault { fd, watch: Watch::AllEvents, can_poison: false }))
             }
             REMAP => Some(Event::Remap { from: a, to: b, len_bytes: c }),
             REMOVE => Some(Event::Remove { start: a, end: b }),

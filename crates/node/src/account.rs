@@ -3,7 +3,6 @@
 use linux::process;
 use protocol::{Account, State};
 
-use crate::body;
 use crate::sandbox::Inner;
 
 /// Kernel stack of a thread (x86-64), counted where no controller counts kernel memory.
@@ -16,7 +15,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         return account;
     }
     let mut threads = 0;
-    for pid in body::processes(sandbox.pid, &sandbox.cgroup) {
+    for pid in sandbox.family.processes() {
         // A process that has just died costs nothing.
         let status = process::status(pid).unwrap_or_default();
         account.resident_bytes += status.anonymous_bytes + status.swap_bytes;
@@ -24,7 +23,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         account.page_table_bytes += status.page_table_bytes;
         threads += u64::from(status.threads);
     }
-    account.kernel_bytes = match sandbox.cgroup.usage() {
+    account.kernel_bytes = match sandbox.family.cgroup.usage() {
         Some(usage) => usage.kernel_bytes.saturating_sub(account.page_table_bytes),
         None => threads * KERNEL_STACK_BYTES,
     };

@@ -3,13 +3,13 @@
 use std::io;
 use std::sync::Arc;
 
-use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
 use linux::trace::{Stopped, TraceError};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::asleep::{Hold, Planted};
 use crate::dedup::DedupError;
+use crate::family::{self, Family, is_alive};
 use crate::stopped_tree::StoppedTree;
 
 /// A tree that keeps growing while it is being stopped is given up after so many looks.
@@ -28,15 +28,15 @@ pub(crate) struct Means {
 /// The living part of a sandbox. Owned by its driver.
 pub(crate) struct Body {
     pub(crate) root: Process,
-    pub(crate) cgroup: Arc<Cgroup>,
+    pub(crate) family: Arc<Family>,
     means: Means,
     /// Userfaultfds that stay open in processes that wake lazily, by process.
     kept: Vec<Planted>,
 }
 
 impl Body {
-    pub(crate) fn new(root: Process, cgroup: Arc<Cgroup>, means: Means) -> Body {
-        Body { root, cgroup, means, kept: Vec::new() }
+    pub(crate) fn new(root: Process, family: Arc<Family>, means: Means) -> Body {
+        Body { root, family, means, kept: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -49,7 +49,7 @@ impl Body {
 
     /// Its processes that are alive, the first one first.
     pub(crate) fn processes(&self) -> Vec<i32> {
-        processes(self.pid(), &self.cgroup)
+        self.family.processes()
     }
 
     /// Its private memory now.
@@ -59,8 +59,9 @@ impl Body {
         self.processes().into_iter().map(bytes).sum()
     }
 
-    /// Stops every process of the tree. Dropping what is returned lets them run on.
-    pub(crate) fn stop(&self) -> Result<StoppedTree, DedupError> {
+    /// Stops every process of the tree, unless `give_up` says meanwhile that it is no longer wanted. Dropping what
+    /// is returned lets them run on.
+    pub(crate) fn stop(&self, give_up: &dyn Fn() -> bool) -> Result<StoppedTree, DedupError> {
         let mut stopped: Vec<Stopped> = Vec::new();
         for _ in 0..LOOKS_MAX {
             let known = stopped.len();
@@ -68,8 +69,9 @@ impl Body {
                 if stopped.iter().any(|stopped| stopped.pid() == pid) {
                     continue;
                 }
-                match Stopped::seize(pid) {
+                match Stopped::seize(pid, give_up) {
                     Ok(one) => stopped.push(one),
+                    Err(TraceError::BrokenOff { .. }) => return Err(DedupError::Interrupted),
                     Err(TraceError::Died { pid }) if pid != self.pid() => {}
                     Err(_) if pid != self.pid() && !is_alive(pid) => {}
                     Err(error) => return Err(error.into()),
@@ -102,7 +104,7 @@ impl Body {
     /// Lets it run. All that must be back is back.
     pub(crate) fn release(&self, hold: Hold) -> io::Result<()> {
         match hold {
-            Hold::Frozen => self.cgroup.thaw(),
+            Hold::Frozen => self.family.cgroup.thaw(),
             Hold::Traced(tree) => {
                 tree.release();
                 Ok(())
@@ -119,26 +121,7 @@ impl Body {
         if let Some(group) = Pid::from_raw(self.pid()) {
             let _ = kill_process_group(group, Signal::KILL); // ESRCH: all are dead.
         }
-        for pid in tree {
-            if let Ok(process) = Process::open(pid) {
-                process.kill();
-            }
-        }
-        self.cgroup.remove()
+        family::kill(tree);
+        self.family.cgroup.remove()
     }
-}
-
-/// The processes of a tree that are alive, the first one first.
-pub(crate) fn processes(root: i32, cgroup: &Cgroup) -> Vec<i32> {
-    let mut found = match cgroup.processes() {
-        Ok(found) if cgroup.can_freeze() => found,
-        _ => process::tree(root),
-    };
-    found.retain(|pid| is_alive(*pid));
-    found.sort_by_key(|pid| (*pid != root, *pid));
-    found
-}
-
-fn is_alive(pid: i32) -> bool {
-    process::status(pid).is_ok_and(|status| !matches!(status.state, None | Some('Z' | 'X')))
 }

@@ -17,9 +17,10 @@ use pages::{Domain, Encoding, Heat, Manifest, ManifestBuilder, PAGE_SIZE, PageAd
 use protocol::SleepRecord;
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
-use crate::body::Body;
+use crate::body::{Body, Means};
 use crate::fail_point;
 use crate::memory_hash::{self, MemoryHash};
+use crate::parallel::on_threads;
 use crate::stopped_tree::StoppedTree;
 use crate::survey::{Kind, Survey, survey};
 use crate::{PageStore, WorkingSet};
@@ -79,6 +80,7 @@ impl From<TraceError> for DedupError {
     fn from(error: TraceError) -> Self {
         match error {
             TraceError::Died { pid } => DedupError::Died { pid },
+            TraceError::BrokenOff { .. } => DedupError::Interrupted,
             other => DedupError::LeftWarm { why: crate::causes(&other) },
         }
     }
@@ -96,15 +98,15 @@ impl From<InjectError> for DedupError {
 /// Dedups one sandbox. On any error but `HalfEmptied` and `Died` it runs on, unharmed.
 pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepRecord), DedupError> {
     let mut clock = Clock::start();
-    let tree = body.stop()?; // Dropping it lets them run on, unharmed,
+    let tree = body.stop(&|| bed.is_interrupted())?; // Dropping it lets them run on, unharmed,
     let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
     record.freeze_us = clock.lap();
     fail_point::reach("frozen");
-    let vehicles: Vec<_> = tree.processes().iter().map(prepare).collect::<Result<_, _>>()?;
+    let mut patients: Vec<_> = tree.processes().iter().map(prepare).collect::<Result<_, _>>()?;
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
-    let surveys: Vec<&Survey> = vehicles.iter().map(|(_, survey)| survey).collect();
-    let put = encode(&surveys, bed)?; // All of it is in the store, and checked, from here on,
+    let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
+    let put = encode(&surveys, bed)?; // All of it is in the store, and checked,
     put.count(&mut record);
     record.left_pages = surveys.iter().map(|survey| survey.left_pages).sum();
     record.encode_us = clock.lap();
@@ -112,13 +114,14 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     if bed.is_interrupted() {
         return Err(DedupError::Interrupted); // The last moment at which turning back costs nothing.
     }
-    let mut pinned = put.pin()?;
-    tree.memory_leaves(); // until here: from now on dropping it kills them.
+    let mut pinned = put.pin()?; // so it may leave,
     let means = body.means();
+    patients.iter_mut().try_for_each(|patient| patient.make_ready(body, means, bed.lazy))?;
+    fail_point::reach("planted");
+    tree.memory_leaves(); // until here: from now on dropping it kills them.
     let mut spaces = Vec::new();
-    for ((vehicle, survey), manifest) in vehicles.into_iter().zip(pinned.manifests.clone()) {
-        let kept = body.take_planted(survey.pid); // so only now may it leave.
-        spaces.push(empty(vehicle, &survey, manifest, kept, bed.lazy, means.userfault)?);
+    for (patient, manifest) in patients.into_iter().zip(pinned.manifests.clone()) {
+        spaces.push(empty(patient, manifest, bed.lazy)?);
         fail_point::reach("emptied-one");
     }
     record.empty_us = clock.lap();
@@ -131,15 +134,49 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     Ok((Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault }, record))
 }
 
+/// A process that is about to lose its memory.
+struct Patient<'a> {
+    /// Its thread that will empty it.
+    vehicle: Vehicle<'a>,
+    survey: Survey,
+    planted: Option<Planted>,
+}
+
 /// Surveys a process and borrows the thread that will empty it.
-fn prepare(stopped: &Stopped) -> Result<(Vehicle<'_>, Survey), DedupError> {
+fn prepare(stopped: &Stopped) -> Result<Patient<'_>, DedupError> {
     let mut survey = survey(stopped)?;
     let vehicle = Vehicle::borrow(stopped, &survey.mappings)?;
     // The kernel writes there when this thread returns from an injected call: that page never leaves.
     if let Some(RseqArea { address, len_bytes }) = vehicle.rseq_area() {
         survey.leave_bytes(address, len_bytes);
     }
-    Ok((vehicle, survey))
+    Ok(Patient { vehicle, survey, planted: None })
+}
+
+impl Patient<'_> {
+    /// Whatever the process may refuse, it refuses here, while all its memory is still there.
+    fn make_ready(&mut self, body: &mut Body, means: Means, lazy: bool) -> Result<(), DedupError> {
+        self.vehicle.scratch()?;
+        if means.userfault {
+            let pid = self.survey.pid;
+            let io = |source| DedupError::Io { what: "watch", pid, source };
+            self.planted = Some(match body.take_planted(pid) {
+                Some(kept) => kept,
+                None => {
+                    let fd = self.vehicle.create_userfaultfd()?;
+                    plant(pid, fd, lazy).map_err(io)?
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Shares the userfaultfd that the process was made to create.
+fn plant(pid: i32, fd: i32, lazy: bool) -> io::Result<Planted> {
+    let ours = Process::open(pid)?.get_fd(fd)?;
+    let userfault = Userfault::set_up(ours, if lazy { Watch::AllEvents } else { Watch::Faults })?;
+    Ok(Planted { userfault, pid, fd })
 }
 
 fn hash(tree: &StoppedTree) -> Result<MemoryHash, DedupError> {
@@ -254,14 +291,7 @@ fn encode_process(
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..ENCODE_THREADS.min(jobs.len())).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let join = |helper: std::thread::ScopedJoinHandle<'_, _>| {
-            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        helpers.into_iter().map(join).fold(own, Result::and)
-    })
+    on_threads(ENCODE_THREADS.min(jobs.len()), work)
 }
 
 /// Pages that are read and put together.
@@ -319,59 +349,45 @@ fn gather(ranges: impl Iterator<Item = PageRange>) -> Vec<Vec<PageRange>> {
 }
 
 /// Gives the memory of one process back to the kernel. Everything in it is in `manifest`.
-fn empty(
-    mut vehicle: Vehicle<'_>,
-    survey: &Survey,
-    manifest: Arc<Manifest>,
-    kept: Option<Planted>,
-    lazy: bool,
-    can_userfault: bool,
-) -> Result<Space, DedupError> {
+fn empty(patient: Patient<'_>, manifest: Arc<Manifest>, lazy: bool) -> Result<Space, DedupError> {
+    let Patient { mut vehicle, survey, planted } = patient;
     let pid = survey.pid;
     let broken = |source: InjectError| DedupError::HalfEmptied { pid, source: io::Error::other(source) };
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
-    let mut space = Space { pid, manifest, watched: Vec::new(), planted: None };
-    if can_userfault {
-        space.watched = watched(survey, lazy);
-        let planted = match kept {
-            Some(kept) => kept,
-            None => plant(&mut vehicle, pid, lazy).map_err(broken_io)?,
-        };
-        make_anonymous(&mut vehicle, survey).map_err(broken)?;
+    let mut space = Space { pid, manifest, watched: Vec::new(), planted };
+    if let Some(Planted { userfault, .. }) = &space.planted {
+        space.watched = watched(&survey, lazy);
+        make_anonymous(&mut vehicle, &survey).map_err(broken)?;
         fail_point::reach("converted");
         for range in &space.watched {
-            planted.userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
+            userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
         fail_point::reach("registered");
-        space.planted = Some(planted);
     }
-    let ranges = emptied(survey, &space.manifest, can_userfault);
-    match &space.planted {
-        // Each emptied range is an event that our own call waits for.
-        Some(Planted { userfault, .. }) if userfault.watch() == Watch::AllEvents => {
-            crate::lazy::drain_while(userfault, || vehicle.empty(&ranges)).map_err(broken)?;
+    let ranges = emptied(&survey, &space.manifest, space.planted.is_some());
+    let mut told = Vec::new();
+    // Each emptied range may be an event that our own call waits for.
+    let mut read_events = || {
+        if let Some(Planted { userfault, .. }) = &space.planted {
+            let _ = userfault.events(&mut told); // An error shows in the call, which then does not come back.
+            told.clear(); // Our own doing: nothing to follow.
         }
-        _ => vehicle.empty(&ranges).map_err(broken)?,
-    }
+    };
+    vehicle.empty(&ranges, &mut read_events).map_err(broken)?;
     fail_point::reach("dontneed");
-    if let Some(Planted { userfault, fd, .. }) = &space.planted
-        && !lazy
-    {
-        // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
-        for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
-            let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
+    if let Some(Planted { userfault, fd, .. }) = &space.planted {
+        if lazy {
+            vehicle.leave_open(*fd);
+        } else {
+            // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
+            for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
+                let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
+            }
+            vehicle.close(*fd).map_err(broken)?;
         }
-        vehicle.close(*fd).map_err(broken)?;
     }
     vehicle.put_back().map_err(broken)?;
     Ok(space)
-}
-
-fn plant(vehicle: &mut Vehicle<'_>, pid: i32, lazy: bool) -> io::Result<Planted> {
-    let fd = vehicle.create_userfaultfd().map_err(io::Error::other)?;
-    let ours = Process::open(pid)?.get_fd(fd)?;
-    let (userfault, _) = Userfault::set_up(ours, if lazy { Watch::AllEvents } else { Watch::Faults })?;
-    Ok(Planted { userfault, pid, fd })
 }
 
 /// A userfaultfd watches anonymous memory only: private copies of file pages become that, once.
@@ -410,7 +426,8 @@ fn emptied(survey: &Survey, manifest: &Manifest, converted: bool) -> Vec<(u64, u
     };
     let of = |part: &crate::survey::Part| match part.kind {
         Kind::Anonymous => survey.without_left(part.mapping),
-        Kind::FileCopies if converted => Vec::new(),
+        // Anonymous by now; what somebody has read from outside since then is a page of zeros.
+        Kind::FileCopies if converted => part.runs.clone(),
         Kind::FileCopies => part.runs.iter().flat_map(content_of).collect(),
     };
     survey.parts.iter().flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()
@@ -423,9 +440,9 @@ fn hold(body: &Body, tree: StoppedTree) -> Result<Hold, DedupError> {
     }
     let pid = body.pid();
     let broken = |source| DedupError::HalfEmptied { pid, source };
-    body.cgroup.start_freezing().map_err(broken)?;
+    body.family.cgroup.start_freezing().map_err(broken)?;
     tree.release();
-    body.cgroup.await_frozen().map_err(broken)?;
+    body.family.cgroup.await_frozen().map_err(broken)?;
     Ok(Hold::Frozen)
 }
 

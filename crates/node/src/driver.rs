@@ -3,6 +3,7 @@
 //! It starts the process (the kernel kills the sandbox when this thread ends), traces it, empties and fills it.
 //! Everybody else asks through the mailbox.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -40,12 +41,31 @@ pub(crate) struct Driver {
 impl Driver {
     /// Serves the sandbox until it is dead, and cleans up behind it.
     pub(crate) fn run(mut self) {
+        let served = catch_unwind(AssertUnwindSafe(|| self.serve()));
+        if served.is_err() {
+            self.give_up();
+        }
+        self.bury();
+    }
+
+    fn serve(&mut self) {
         while !self.wait() {
             while let Some(command) = self.inner.mailbox.take() {
                 self.obey(command);
             }
         }
-        self.bury();
+    }
+
+    /// We have panicked: nothing is known of its memory any more, so it must not run on. Returns when it is dead.
+    fn give_up(&mut self) {
+        loop {
+            self.kill("a bug in dormouse");
+            linux::trace::release_late();
+            let root = &mut [PollFd::new(&self.body.root, PollFlags::IN)];
+            if poll(root, Some(&HELD_LOOK_INTERVAL)).is_ok_and(|ready| ready > 0) {
+                return;
+            }
+        }
     }
 
     /// Waits for a command, for memory to move, or for death (`true`).
@@ -82,7 +102,7 @@ impl Driver {
                 }
                 true
             }
-            Some(Asleep { hold: Hold::Frozen, .. }) if self.body.cgroup.keeps_killed() => {
+            Some(Asleep { hold: Hold::Frozen, .. }) if self.body.family.cgroup.keeps_killed() => {
                 if linux::process::is_killed(self.body.pid()) {
                     self.kill("killed while frozen");
                 }
@@ -109,7 +129,9 @@ impl Driver {
 
     fn sleep(&mut self, hash: bool) -> Result<SleepRecord, SleepError> {
         self.inner.step(Event::Freeze)?;
-        self.finish_lazy_now();
+        if !self.finish_lazy_now() {
+            return Err(self.stay_warm(DedupError::Interrupted));
+        }
         let result = self.try_sleep(hash);
         let counters = &self.inner.node.counters;
         match result {
@@ -254,12 +276,14 @@ impl Driver {
         self.forget_manifests(&mut facts.manifests);
     }
 
-    /// Brings back what is still out, at once.
-    fn finish_lazy_now(&mut self) {
-        if let Some(lazy) = &mut self.lazy {
-            lazy.fill_all();
+    /// Brings back what is still out, at once. `false`: a wake came first.
+    fn finish_lazy_now(&mut self) -> bool {
+        let Some(lazy) = &mut self.lazy else { return true };
+        let is_whole = lazy.fill_all(|| self.inner.wakes_pending.load(Ordering::SeqCst) > 0);
+        if is_whole {
             self.finish_lazy();
         }
+        is_whole
     }
 
     fn forget_manifests(&self, manifests: &mut Vec<Arc<pages::Manifest>>) {
@@ -282,8 +306,8 @@ impl Driver {
 
     /// The first process is dead: the rest follows, and nothing of it is kept.
     fn bury(mut self) {
-        self.lazy = None;
         self.kill("its first process ended");
+        self.lazy = None; // After the kill: children of it may still wait for pages.
         let exit = match self.body.root.reap() {
             Some(signal @ ..0) => Exit::Signal(-signal),
             Some(code) => Exit::Code(code),

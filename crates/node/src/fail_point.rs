@@ -1,25 +1,38 @@
-//! Places where a test lets the node die. In release builds they do not exist.
+//! Places where a test lets the node die, or a driver panic. In release builds they do not exist.
 
-/// Dies as by `kill -9` if `DORMOUSE_DIE_AT` names this point, or names it with a count (`name:3`: the third time).
+/// Dies as by `kill -9` if `DORMOUSE_DIE_AT` names this point, panics if `DORMOUSE_PANIC_AT` does; with a count
+/// (`name:3`) only the third time.
 #[cfg(debug_assertions)]
 pub(crate) fn reach(point: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
-    static REACHED: AtomicU64 = AtomicU64::new(0);
-    let armed = ARMED.get_or_init(|| {
-        let text = std::env::var("DORMOUSE_DIE_AT").ok()?;
-        let (name, count) = text.split_once(':').unwrap_or((&text, "1"));
-        Some((name.to_owned(), count.parse().unwrap_or(1)))
-    });
-    if let Some((name, count)) = armed
-        && name == point
-        && REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *count
-    {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-        std::thread::park(); // The signal comes within this system call's return; never go on.
+    struct Armed {
+        point: String,
+        count: u64,
+        panics: bool,
     }
+
+    fn armed(variable: &str, panics: bool) -> Option<Armed> {
+        let text = std::env::var(variable).ok()?;
+        let (point, count) = text.split_once(':').unwrap_or((&text, "1"));
+        Some(Armed { point: point.to_owned(), count: count.parse().unwrap_or(1), panics })
+    }
+
+    static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+    let armed =
+        ARMED.get_or_init(|| armed("DORMOUSE_DIE_AT", false).or_else(|| armed("DORMOUSE_PANIC_AT", true)));
+    let Some(armed) = armed.as_ref().filter(|armed| armed.point == point) else { return };
+    if REACHED.fetch_add(1, Ordering::Relaxed) + 1 != armed.count {
+        return;
+    }
+    #[expect(clippy::panic, reason = "a test wants to see what a panic does")]
+    if armed.panics {
+        panic!("as DORMOUSE_PANIC_AT says");
+    }
+    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    std::thread::park(); // The signal comes within this system call's return; never go on.
 }
 
 /// Nothing.

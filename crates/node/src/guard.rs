@@ -1,18 +1,34 @@
 //! The guard: a small process that outlives the node by a moment, and kills the sandboxes of a node that died.
 //!
-//! While the node lives it holds the writing end of a pipe and tells the guard what there is to clean up. When the
-//! node dies, however it dies, the kernel closes the pipe. The guard knows nothing of pages: sandboxes that sleep
-//! are frozen and their missing pages are poisoned, those that are filling wait at their userfaultfd, which is open
-//! in the sandbox itself. So nothing runs on wrong bytes before the guard has done its work, nor if it never does.
+//! While the node lives it holds one end of a socket and tells the guard what there is to clean up. When the node
+//! dies, however it dies, the kernel closes the socket. The guard knows nothing of pages: sandboxes that sleep are
+//! frozen and their missing pages are poisoned, those that are filling wait at their userfaultfd, which is open in
+//! the sandbox itself. A child that a sandbox forks meanwhile has none; the guard holds it. So nothing runs on wrong
+//! bytes before the guard has done its work.
 
-use std::collections::BTreeSet;
-use std::io::{self, BufRead, Write as _};
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::family::Mark;
+
+/// The longest message: a verb, a kind, and a path.
+const MESSAGE_BYTES_MAX: usize = 8192;
+
+/// What there is to clean up, in words, each with the descriptor that must stay open until then, if there is one.
+type Things = BTreeMap<String, Option<OwnedFd>>;
 
 /// The node's end: tells the guard what to clean up.
 pub(crate) struct Guard {
@@ -22,16 +38,28 @@ pub(crate) struct Guard {
 
 struct Said {
     /// Everything said so far, to say again to a new guard when one was killed.
-    things: BTreeSet<String>,
-    /// The guard and the pipe to it; `None` while there is none.
-    process: Option<(Child, ChildStdin)>,
+    things: Things,
+    /// The guard and the socket to it; `None` while there is none.
+    process: Option<(Child, OwnedFd)>,
+}
+
+/// A descriptor that the guard has too. It lets go of it when this is dropped.
+pub(crate) struct Entrusted {
+    guard: Arc<Guard>,
+    thing: String,
+}
+
+impl Drop for Entrusted {
+    fn drop(&mut self) {
+        self.guard.forget(&self.thing);
+    }
 }
 
 impl Guard {
     /// Starts `PROGRAM guard`.
     pub(crate) fn start(program: &Path) -> io::Result<Guard> {
         let process = spawn(program)?;
-        let said = Said { things: BTreeSet::new(), process: Some(process) };
+        let said = Said { things: Things::new(), process: Some(process) };
         Ok(Guard { program: program.to_owned(), said: Mutex::new(said) })
     }
 
@@ -43,86 +71,172 @@ impl Guard {
 
     /// When the node dies: kill everything in this cgroup, and remove it.
     pub(crate) fn watch_tree(&self, directory: &Path) {
-        self.say(true, &format!("tree {}", directory.display()));
+        self.watch(format!("tree {}", directory.display()), None);
     }
 
     /// When the node dies: kill this process group.
     pub(crate) fn watch_group(&self, pid: i32) {
-        self.say(true, &format!("group {pid}"));
+        self.watch(format!("group {pid}"), None);
+    }
+
+    /// When the node dies: kill every process that is marked as one of its sandboxes'.
+    pub(crate) fn watch_node(&self, instance: &str) {
+        self.watch(format!("node {instance}"), None);
     }
 
     /// The process group is gone: its number may come to mean another one.
     pub(crate) fn forget_group(&self, pid: i32) {
-        self.say(false, &format!("group {pid}"));
+        self.forget(&format!("group {pid}"));
     }
 
-    fn say(&self, watch: bool, what: &str) {
+    /// Until it has cleaned up behind a node that died, the guard holds this descriptor open.
+    pub(crate) fn entrust(self: &Arc<Self>, descriptor: OwnedFd) -> Entrusted {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let thing = format!("descriptor {}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.watch(thing.clone(), Some(descriptor));
+        Entrusted { guard: Arc::clone(self), thing }
+    }
+
+    fn watch(&self, thing: String, descriptor: Option<OwnedFd>) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let Said { things, process } = &mut *said;
-        let new = if watch { things.insert(what.to_owned()) } else { things.remove(what) };
-        if !new {
-            return;
+        let told = said.tell('+', &thing, descriptor.as_ref());
+        if said.things.insert(thing, descriptor).is_none() && !told {
+            self.replace(&mut said);
         }
-        let line = format!("{} {what}\n", if watch { '+' } else { '-' });
-        let told = process.as_mut().is_some_and(|(_, pipe)| pipe.write_all(line.as_bytes()).is_ok());
-        if !told {
-            *process = self
-                .replace(things)
-                .map_err(|error| tracing::error!(%error, "the guard died and cannot be replaced"))
-                .ok();
+    }
+
+    fn forget(&self, thing: &str) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.things.remove(thing).is_some() && !said.tell('-', thing, None) {
+            self.replace(&mut said);
         }
     }
 
     /// A new guard that knows all that the old one knew.
-    fn replace(&self, things: &BTreeSet<String>) -> io::Result<(Child, ChildStdin)> {
+    fn replace(&self, said: &mut Said) {
         tracing::warn!("the guard died; starting another");
-        let (child, mut pipe) = spawn(&self.program)?;
-        things.iter().try_for_each(|thing| writeln!(pipe, "+ {thing}"))?;
-        Ok((child, pipe))
+        if let Some((mut dead, socket)) = said.process.take() {
+            drop(socket);
+            let _ = dead.wait(); // It closed its end, so it is ending.
+        }
+        match spawn(&self.program) {
+            Ok(process) => {
+                said.process = Some(process);
+                let things = std::mem::take(&mut said.things);
+                let told =
+                    things.iter().all(|(thing, descriptor)| said.tell('+', thing, descriptor.as_ref()));
+                said.things = things;
+                if !told {
+                    tracing::error!("the new guard died as well; the next sandbox brings another");
+                }
+            }
+            Err(error) => tracing::error!(%error, "the guard died and cannot be replaced"),
+        }
     }
+}
+
+impl Said {
+    /// `false`: nobody listens.
+    fn tell(&self, verb: char, thing: &str, descriptor: Option<&OwnedFd>) -> bool {
+        let Some((_, socket)) = &self.process else { return false };
+        let descriptors: Vec<BorrowedFd<'_>> = descriptor.iter().map(|fd| fd.as_fd()).collect();
+        send(socket, &format!("{verb} {thing}"), &descriptors).is_ok()
+    }
+}
+
+fn send(socket: &OwnedFd, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut room);
+    if !descriptors.is_empty() {
+        ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
+    }
+    sendmsg(socket, &[IoSlice::new(message.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The next message and the descriptor that came with it; `None` when the other end is closed.
+fn receive(socket: BorrowedFd<'_>) -> io::Result<Option<(String, Option<OwnedFd>)>> {
+    let mut text = vec![0; MESSAGE_BYTES_MAX];
+    let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut room);
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(&mut text)], &mut ancillary, flags)
+    })?;
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    text.truncate(received.bytes);
+    let descriptor = ancillary.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    Ok(Some((String::from_utf8_lossy(&text).into_owned(), descriptor)))
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         let said = self.said.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some((mut child, pipe)) = said.process.take() {
-            drop(pipe); // It cleans up what is still there, and ends.
+        if let Some((mut child, socket)) = said.process.take() {
+            drop(socket); // It cleans up what is still there, and ends.
             let _ = child.wait();
         }
     }
 }
 
-fn spawn(program: &Path) -> io::Result<(Child, ChildStdin)> {
+fn spawn(program: &Path) -> io::Result<(Child, OwnedFd)> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let mut command = Command::new(program);
     // A group of its own: Ctrl-C must end the node first.
-    command.arg("guard").stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
-    let mut child = command.spawn()?;
-    let pipe = child.stdin.take().ok_or(io::ErrorKind::BrokenPipe)?;
-    Ok((child, pipe))
+    command.arg("guard").stdin(Stdio::from(theirs)).stdout(Stdio::null()).process_group(0);
+    Ok((command.spawn()?, ours))
 }
 
-/// The guard's own life: listens until the node is dead, then cleans up.
-pub fn run(input: impl BufRead) -> io::Result<()> {
-    let mut things = BTreeSet::new();
-    for line in input.lines() {
-        let line = line?;
-        match line.split_once(' ') {
-            Some(("+", thing)) => things.insert(thing.to_owned()),
-            Some(("-", thing)) => things.remove(thing),
-            _ => false,
+/// The guard's own life: listens at `socket` until the node is dead, then cleans up.
+pub fn run(socket: impl AsFd) -> io::Result<()> {
+    let mut things = Things::new();
+    while let Some((message, descriptor)) = receive(socket.as_fd())? {
+        match message.split_once(' ') {
+            Some(("+", thing)) => drop(things.insert(thing.to_owned(), descriptor)),
+            Some(("-", thing)) => drop(things.remove(thing)),
+            _ => {}
         };
     }
     let mut result = Ok(());
-    for thing in things {
+    for thing in things.keys() {
         match thing.split_once(' ') {
             Some(("group", pid)) => {
                 if let Some(pid) = pid.parse().ok().and_then(Pid::from_raw) {
                     let _ = kill_process_group(pid, Signal::KILL); // ESRCH: it is dead, as it should be.
                 }
             }
+            Some(("node", instance)) => Mark::of_node(instance).kill_all(),
             Some(("tree", place)) => result = linux::cgroup::remove_tree(Path::new(place)).and(result),
             _ => {}
         }
     }
-    result
+    result // Only now are the descriptors closed.
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_arrives_with_its_descriptor() {
+        let pair =
+            || socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (ours, theirs) = pair();
+        let (kept, _other) = pair();
+        send(&ours, "+ descriptor 7", &[kept.as_fd()]).unwrap();
+        send(&ours, "- group 5", &[]).unwrap();
+        drop(ours);
+        let (text, descriptor) = receive(theirs.as_fd()).unwrap().unwrap();
+        assert_eq!(text, "+ descriptor 7");
+        assert!(descriptor.is_some());
+        let (text, descriptor) = receive(theirs.as_fd()).unwrap().unwrap();
+        assert_eq!(text, "- group 5");
+        assert!(descriptor.is_none());
+        assert!(receive(theirs.as_fd()).unwrap().is_none());
+    }
 }

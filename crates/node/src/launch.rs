@@ -15,10 +15,11 @@ use protocol::SandboxId;
 use crate::WorkingSet;
 use crate::body::Body;
 use crate::driver::Driver;
+use crate::family::{Family, Mark};
 use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
-use crate::sandbox::{Inner, Sandbox};
+use crate::sandbox::{Command as Order, Inner, Sandbox};
 
 /// A driver keeps little on its stack, and there is one for each sandbox.
 const DRIVER_STACK_BYTES: usize = 512 << 10;
@@ -36,6 +37,9 @@ pub(crate) fn launch(node: &Arc<Shared>, spec: LaunchSpec) -> Result<Sandbox, La
         Ok(driver) => {
             let sandbox = Sandbox { inner: Arc::clone(&driver.inner) };
             node.remember(&driver.inner);
+            if node.closing.load(Ordering::SeqCst) {
+                driver.inner.mailbox.post(Order::Purge); // The shutdown may not have seen it.
+            }
             let _ = ready.send(Ok(sandbox)); // If nobody waits any more, it is reachable through the node.
             driver.run();
         }
@@ -48,7 +52,7 @@ pub(crate) fn launch(node: &Arc<Shared>, spec: LaunchSpec) -> Result<Sandbox, La
 }
 
 /// Makes the cgroup and the process.
-fn prepare(node: &Arc<Shared>, id: SandboxId, spec: LaunchSpec) -> Result<Driver, LaunchError> {
+fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Driver, LaunchError> {
     let failed = |source| LaunchError::Cgroup { path: PathBuf::from(id.to_string()), source };
     let cgroup = node.hierarchy.add(&id.to_string()).map_err(failed)?;
     let domain = match &spec.sharing {
@@ -61,14 +65,17 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, spec: LaunchSpec) -> Result<Driver
     };
     let program = spec.program.clone();
     let name = spec.name.clone();
+    // Without a freezer nobody knows the members of a cgroup either.
+    let mark = (!cgroup.can_freeze()).then(|| Mark::of_sandbox(&node.instance, id.0));
+    spec.env.extend(mark.as_ref().map(Mark::variable));
     let spawned = start(&cgroup, spec, layout_key);
     let mailbox = spawned.and_then(|process| Ok((process, Mailbox::new()?)));
     match mailbox {
         Ok((root, mailbox)) => {
-            let cgroup = Arc::new(cgroup);
-            let inner = Inner::new(id, name, root.pid(), Arc::clone(node), Arc::clone(&cgroup), mailbox);
+            let family = Arc::new(Family::new(root.pid(), cgroup, mark));
+            let inner = Inner::new(id, name, root.pid(), Arc::clone(node), Arc::clone(&family), mailbox);
             let inner = Arc::new(inner);
-            let body = Body::new(root, cgroup, node.means);
+            let body = Body::new(root, family, node.means);
             let working_set = WorkingSet::default();
             Ok(Driver { inner, body, domain, layout_key, working_set, asleep: None, lazy: None })
         }

@@ -16,9 +16,10 @@ use linux::arena::MemfdArena;
 use linux::maps::Flags;
 use linux::userfault::Userfault;
 use pages::{FillPlan, PageAddr, PageRange, Scratch};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::Timespec;
 
 use crate::asleep::{Planted, Space};
+use crate::guard::Guard;
 use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
 use crate::{WorkingSet, fail_point};
 
@@ -37,8 +38,8 @@ const UNWATCH_TRIES_MAX: u32 = 20;
 /// Who waits for us to read what he did goes on within microseconds of that.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
 
-/// While an own call empties memory, its events are looked for at least this often.
-const DRAIN_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000 };
+/// And how long in all, before it looks whether somebody has told it something.
+const SERVE_MAX: Duration = Duration::from_millis(5);
 
 /// The memory of one sandbox that is still out.
 pub(crate) struct Lazy {
@@ -60,6 +61,7 @@ struct Work {
 
 struct Spaces {
     list: Vec<LazySpace>,
+    guard: Option<Arc<Guard>>,
     failed: Option<LazyError>,
     scratch: Scratch,
 }
@@ -67,12 +69,16 @@ struct Spaces {
 impl Lazy {
     /// What is out after the hot parts of the plans, one for each space, came back; the sandbox still stands. All
     /// spaces have userfaultfds.
-    pub(crate) fn new(spaces: Vec<Space>, plans: Vec<FillPlan<MemfdArena>>) -> Lazy {
+    pub(crate) fn new(
+        spaces: Vec<Space>,
+        plans: Vec<FillPlan<MemfdArena>>,
+        guard: Option<Arc<Guard>>,
+    ) -> Lazy {
         let is_recording = plans.iter().all(|plan| plan.hot().is_empty());
         let touched = vec![Vec::new(); spaces.len()];
         let space = |(space, plan): (Space, _)| Some(LazySpace::new(space.planted?, plan));
         let list = spaces.into_iter().zip(plans).filter_map(space).collect();
-        let spaces = Mutex::new(Spaces { list, failed: None, scratch: Scratch::new() });
+        let spaces = Mutex::new(Spaces { list, guard, failed: None, scratch: Scratch::new() });
         Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
             background: None,
@@ -97,9 +103,10 @@ impl Lazy {
         }
         let portion = if self.is_recording && !self.answered { Portion::Page } else { Portion::Group };
         let mut spaces = self.work.lock();
-        let mut last = Instant::now();
+        let started = Instant::now();
+        let mut last = started;
         // One fault is mostly followed by another within microseconds; a sleep in between would cost more.
-        while last.elapsed() < SPIN {
+        while last.elapsed() < SPIN && started.elapsed() < SERVE_MAX {
             let is_served = spaces.serve(portion, |place, page| {
                 self.faulted_pages += 1;
                 if let Some(touched) = self.touched.get_mut(place).filter(|_| !self.answered) {
@@ -144,15 +151,16 @@ impl Lazy {
         self.faulted_pages
     }
 
-    /// Fills everything that is out, now.
-    pub(crate) fn fill_all(&mut self) {
-        loop {
+    /// Fills everything that is out, now, or until `give_up` (`false`: some is still out).
+    pub(crate) fn fill_all(&mut self, give_up: impl Fn() -> bool) -> bool {
+        while !give_up() {
             let mut spaces = self.work.lock();
             let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
             if !spaces.fill_some() {
-                break;
+                return true;
             }
         }
+        false
     }
 
     /// All is back: stops watching. Gives back the userfaultfds that stay open in their processes.
@@ -208,7 +216,7 @@ impl Spaces {
         let mut at = 0;
         let mut is_served = false;
         while at < self.list.len() && self.failed.is_none() {
-            let followed = self.list[at].follow();
+            let followed = self.list[at].follow(self.guard.as_ref());
             let served = followed.and_then(|children| {
                 is_served |= self.list[at].has_waiting() || !children.is_empty();
                 self.list.extend(children);
@@ -222,6 +230,9 @@ impl Spaces {
 
     /// Fills some pages of somebody. `false`: nothing was out, or nothing more can be done.
     fn fill_some(&mut self) -> bool {
+        if self.failed.is_some() {
+            return false;
+        }
         for space in &mut self.list {
             match space.fill_some(&mut self.scratch) {
                 Ok(false) => {}
@@ -270,23 +281,4 @@ fn settle(userfault: &Userfault) -> io::Result<()> {
         std::thread::yield_now();
     }
     Ok(())
-}
-
-/// Runs `work`, which empties memory of a watched process, and reads the events that it waits for.
-pub(crate) fn drain_while<T>(userfault: &Userfault, work: impl FnOnce() -> T) -> T {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut events = Vec::new();
-            while !done.load(Ordering::Acquire) {
-                let _ = poll(&mut [PollFd::new(userfault, PollFlags::IN)], Some(&DRAIN_INTERVAL));
-                // Our own doing: nothing to follow. An error shows in `work`, which then does not come back.
-                let _ = userfault.events(&mut events);
-                events.clear();
-            }
-        });
-        let result = work();
-        done.store(true, Ordering::Release);
-        result
-    })
 }

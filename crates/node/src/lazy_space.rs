@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use linux::arena::MemfdArena;
@@ -9,6 +10,8 @@ use linux::userfault::{Event, Filled, Userfault};
 use pages::{FillError, FillPlan, JobIndex, PAGE_SIZE, PageAddr, PageRange, Scratch};
 
 use crate::asleep::Planted;
+use crate::fail_point;
+use crate::guard::{Entrusted, Guard};
 use crate::remaining::Remaining;
 
 /// Memory that could not be brought back. The sandbox must die.
@@ -49,8 +52,8 @@ type Decoded = Vec<(PageAddr, Box<[u8]>)>;
 pub(crate) enum Watched {
     /// By a userfaultfd that it has, too.
     Planted(Planted),
-    /// As the child of one that is, made meanwhile.
-    Child(Userfault),
+    /// As the child of one that is, made meanwhile. Nobody but we has its userfaultfd, so the guard gets it too.
+    Child(Userfault, #[expect(dead_code, reason = "held until the watch ends")] Option<Entrusted>),
 }
 
 /// Where the content stands, by the addresses that the manifest knows.
@@ -91,7 +94,7 @@ impl LazySpace {
     pub(crate) fn userfault(&self) -> &Userfault {
         match &self.watched {
             Watched::Planted(planted) => &planted.userfault,
-            Watched::Child(userfault) => userfault,
+            Watched::Child(userfault, _) => userfault,
         }
     }
 
@@ -106,24 +109,30 @@ impl LazySpace {
     }
 
     /// Reads what the process did. Children that it made are given back; faults wait for `serve`.
-    pub(crate) fn follow(&mut self) -> Result<Vec<LazySpace>, LazyError> {
+    pub(crate) fn follow(&mut self, guard: Option<&Arc<Guard>>) -> Result<Vec<LazySpace>, LazyError> {
         let mut events = Vec::new();
         self.userfault().events(&mut events).map_err(|source| LazyError::Follow { source })?;
         let mut children = Vec::new();
         for event in events {
             match event {
                 Event::Fault(addr) => self.waiting.push(addr),
-                Event::Remove { start, end } | Event::Unmap { start, end } => {
-                    self.remaining.remove(start, end)
+                Event::Remove { start, end } => self.remaining.remove(start, end),
+                Event::Unmap { start, end } => self.remaining.unmapped(start, end),
+                Event::Remap { from, to, len_bytes } => self.remaining.moved(from, to, len_bytes),
+                Event::Fork(userfault) => {
+                    // The child runs in a moment: whatever else there is to do, this comes first.
+                    let copy =
+                        guard.and_then(|guard| Some((guard, userfault.as_fd().try_clone_to_owned().ok()?)));
+                    let entrusted = copy.map(|(guard, copy)| guard.entrust(copy));
+                    fail_point::reach("forked");
+                    children.push(LazySpace {
+                        watched: Watched::Child(userfault, entrusted),
+                        source: Arc::clone(&self.source),
+                        remaining: self.remaining.clone(),
+                        waiting: Vec::new(),
+                        decoded: HashMap::new(),
+                    });
                 }
-                Event::Remap { from, to, len_bytes } => self.remaining.shift(from, to, len_bytes),
-                Event::Fork(userfault) => children.push(LazySpace {
-                    watched: Watched::Child(userfault),
-                    source: Arc::clone(&self.source),
-                    remaining: self.remaining.clone(),
-                    waiting: Vec::new(),
-                    decoded: HashMap::new(),
-                }),
             }
         }
         Ok(children)

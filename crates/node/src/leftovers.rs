@@ -1,5 +1,5 @@
-//! What a node that died may have left behind, and how the next one finds it: cgroups by their name, process
-//! groups (where there are no cgroups) by a record in the data directory.
+//! What a node that died may have left behind, and how the next one finds it: cgroups by their name; where there are
+//! none, process groups by a record in the data directory, and daemons by the mark in their environment.
 
 use std::fs;
 use std::io;
@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use linux::cgroup::Hierarchy;
 use rustix::process::{Pid, Signal, kill_process_group};
+
+use crate::family::Mark;
 
 /// Kills and removes whatever an earlier node of this data directory left.
 pub(crate) fn clean_up(data_dir: &Path, instance: &str) -> io::Result<()> {
@@ -20,6 +22,7 @@ pub(crate) fn clean_up(data_dir: &Path, instance: &str) -> io::Result<()> {
         }
         forget(data_dir, pid);
     }
+    Mark::of_node(instance).kill_all();
     Hierarchy::create(instance).remove()?;
     Hierarchy::create_v1(instance).remove()
 }

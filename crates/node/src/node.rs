@@ -1,6 +1,6 @@
 //! The node: all sandboxes of this machine, and what they share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -128,10 +128,12 @@ pub struct Node {
 /// What all drivers share.
 pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
+    /// Names its cgroups, and marks its processes where there are none.
+    pub(crate) instance: String,
     pub(crate) store: PageStore,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) means: Means,
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,
     pub(crate) next_id: AtomicU64,
@@ -170,14 +172,19 @@ impl Node {
         let setup = |what| move |source| NodeError::Setup { what, source };
         let arena = MemfdArena::create().map_err(setup("memory for the page store"))?;
         let guard = config.guard.as_deref().map(Guard::start).transpose().map_err(setup("the guard"))?;
+        let guard = guard.map(Arc::new);
         if let Some(guard) = &guard {
             hierarchy.directories().for_each(|directory| guard.watch_tree(directory));
+            if !hierarchy.can_freeze() {
+                guard.watch_node(&name);
+            }
         }
         process::become_subreaper().map_err(setup("the collection of orphans"))?;
         let shared = Arc::new(Shared {
             slots: Slots::new(config.sleep_slots),
             store: PageStore::new(arena, random_key().map_err(setup("a key for the page store"))?),
             config,
+            instance: name,
             hierarchy,
             means,
             guard,
@@ -276,6 +283,17 @@ impl Shared {
         self.sandbox_gone.notify_all();
     }
 
+    /// Collects dead orphans. Those without a cgroup show what they were only while they live: `seen` remembers.
+    fn reap_orphans(&self, seen: &mut HashSet<i32>) {
+        let sandboxes: Vec<_> = self.sandboxes().values().map(Arc::clone).collect();
+        let is_root = |pid| sandboxes.iter().any(|sandbox| sandbox.pid == pid);
+        let is_marked = |pid| sandboxes.iter().any(|sandbox| sandbox.family.has_marked(pid));
+        let children = process::children(std::process::id() as i32);
+        seen.retain(|pid| children.contains(pid));
+        seen.extend(children.into_iter().filter(|pid| !is_root(*pid) && is_marked(*pid)));
+        process::reap_orphans(|pid| seen.contains(&pid) || leftovers::is_in_instance(pid, &self.instance));
+    }
+
     /// What sandboxes of this layout touched when they woke.
     pub(crate) fn working_set(&self, key: u64) -> WorkingSet {
         let sets = self.working_sets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -292,7 +310,7 @@ impl Shared {
 
     /// Our own private memory, the guard's included, without the store.
     fn own_resident_bytes(&self) -> u64 {
-        let guard = self.guard.as_ref().and_then(Guard::pid);
+        let guard = self.guard.as_ref().and_then(|guard| guard.pid());
         let pids = guard.into_iter().chain([std::process::id() as i32]);
         pids.map(|pid| process::status(pid).map_or(0, |status| status.anonymous_bytes)).sum()
     }
@@ -334,10 +352,11 @@ fn random_key() -> io::Result<[u8; 32]> {
 /// A thread that collects what sandboxes orphaned, as long as the node lives.
 fn collect_orphans(shared: &Arc<Shared>) -> io::Result<()> {
     let weak = Arc::downgrade(shared);
-    let name = instance_name(&shared.config.data_dir);
     let work = move || {
-        while weak.upgrade().is_some_and(|shared| !shared.closing.load(Ordering::SeqCst)) {
-            process::reap_orphans(|pid| leftovers::is_in_instance(pid, &name));
+        let mut seen = HashSet::new();
+        while let Some(shared) = weak.upgrade().filter(|shared| !shared.closing.load(Ordering::SeqCst)) {
+            shared.reap_orphans(&mut seen);
+            drop(shared);
             std::thread::sleep(REAP_INTERVAL);
         }
     };

@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 
 use pages::{PageAddr, PageRange};
 
+/// Moves that may wait for their end: one for each thread of the program.
+const MOVES_MAX: usize = 4096;
+
 /// Runs of pages by their address now; each with the address under which the manifest knows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Remaining {
     runs: BTreeMap<u64, Run>,
+    /// Old places of moves whose end is still to be told.
+    left_places: Vec<(u64, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +29,7 @@ impl Remaining {
             let (start, end) = (range.start().get(), range.end().get());
             (start, Run { end, source: start })
         };
-        Remaining { runs: ranges.into_iter().map(run).collect() }
+        Remaining { runs: ranges.into_iter().map(run).collect(), left_places: Vec::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,7 +48,24 @@ impl Remaining {
         Some((PageAddr::containing(*start), PageAddr::containing(run.source)))
     }
 
-    /// The range is filled, given back, or unmapped.
+    /// The kernel tells a move twice: by itself, and as the unmapping of the old place.
+    pub(crate) fn moved(&mut self, from: u64, to: u64, len_bytes: u64) {
+        self.shift(from, to, len_bytes);
+        if self.left_places.len() >= MOVES_MAX {
+            self.left_places.clear(); // Moves that leave the old place mapped are never told again.
+        }
+        self.left_places.push((from, from + len_bytes));
+    }
+
+    /// The range is unmapped. If a move left it, what stands there now was moved there by another thread since.
+    pub(crate) fn unmapped(&mut self, start: u64, end: u64) {
+        match self.left_places.iter().position(|place| *place == (start, end)) {
+            Some(at) => drop(self.left_places.swap_remove(at)),
+            None => self.remove(start, end),
+        }
+    }
+
+    /// The range is filled, or given back.
     pub(crate) fn remove(&mut self, start: u64, end: u64) {
         self.cut(start);
         self.cut(end);
@@ -54,7 +76,7 @@ impl Remaining {
     }
 
     /// The range moved; what stood at its new place is gone.
-    pub(crate) fn shift(&mut self, from: u64, to: u64, len_bytes: u64) {
+    fn shift(&mut self, from: u64, to: u64, len_bytes: u64) {
         self.cut(from);
         self.cut(from + len_bytes);
         let moved: Vec<(u64, Run)> =
@@ -138,6 +160,24 @@ mod tests {
             assert_eq!(first, model.first_key_value().map(|(page, source)| (*page, *source)));
             assert_eq!(remaining.is_empty(), model.is_empty());
         }
+    }
+
+    #[test]
+    fn the_end_of_a_move_does_not_forget_what_another_thread_moved_there() {
+        let range = |from: u64, pages| PageRange::new(PageAddr::containing(from * PAGE), pages);
+        let source = |remaining: &Remaining, page: u64| {
+            remaining.source_of(PageAddr::containing(page * PAGE)).map(|addr| addr.get() / PAGE)
+        };
+        let mut remaining = Remaining::of([range(0, 4), range(10, 4)]);
+        remaining.moved(0, 20 * PAGE, 4 * PAGE); // One thread leaves the place,
+        remaining.moved(10 * PAGE, 0, 4 * PAGE); // another takes it,
+        remaining.unmapped(0, 4 * PAGE); // and only now the first one's end is told.
+        assert_eq!(source(&remaining, 1), Some(11));
+        assert_eq!(source(&remaining, 21), Some(1));
+        remaining.unmapped(10 * PAGE, 14 * PAGE);
+        remaining.unmapped(0, 4 * PAGE); // This time it is meant.
+        assert_eq!(source(&remaining, 1), None);
+        assert_eq!(source(&remaining, 21), Some(1));
     }
 
     proptest! {

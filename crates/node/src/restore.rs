@@ -16,6 +16,7 @@ use crate::body::Body;
 use crate::lazy::Lazy;
 use crate::memory_hash::{self, MemoryHash};
 use crate::node::Shared;
+use crate::parallel::on_threads;
 use crate::{WorkingSet, fail_point};
 
 /// A frozen process changes no mappings; still, its kernel may be busy with one for a moment.
@@ -84,10 +85,17 @@ pub(crate) fn restore(
     fail_point::reach("filled");
     drop(jobs);
     let fill_us = started.elapsed().as_micros() as u64;
-    let hashes = asleep.hash.map(|before| Ok((before, hash_again(spaces, &asleep.rseq)?))).transpose()?;
     let spaces = std::mem::take(&mut asleep.spaces);
-    let lazy = if lazy { Some(Lazy::new(spaces, plans)) } else { unwatch(spaces).map(|()| None)? };
+    let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
+    let lazy = if lazy {
+        Some(Lazy::new(spaces, plans, node.guard.clone()))
+    } else {
+        unwatch(spaces).map(|()| None)?
+    };
     fail_point::reach("unwatched");
+    // Now that nobody is watched: reading a missing page would wait for us.
+    let after = asleep.hash.as_ref().map(|before| hash_again(&pids, &asleep.rseq, before)).transpose()?;
+    let hashes = asleep.hash.take().zip(after);
     let pid = body.pid();
     let hold = std::mem::replace(&mut asleep.hold, Hold::Frozen);
     body.release(hold).map_err(|source| RestoreError::Thaw { pid, source })?;
@@ -103,9 +111,12 @@ pub(crate) fn restore(
     Ok((Restored { lazy, hashes }, record))
 }
 
-fn hash_again(spaces: &[Space], rseq: &[linux::trace::RseqArea]) -> Result<MemoryHash, RestoreError> {
-    let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
-    memory_hash::of(&pids, rseq).map_err(|source| RestoreError::Fill { pid: pids[0], source })
+fn hash_again(
+    pids: &[i32],
+    rseq: &[linux::trace::RseqArea],
+    before: &MemoryHash,
+) -> Result<MemoryHash, RestoreError> {
+    memory_hash::again(pids, rseq, before).map_err(|source| RestoreError::Fill { pid: pids[0], source })
 }
 
 /// All content is back: missing pages read as zeros again.
@@ -156,14 +167,7 @@ fn fill_all(jobs: &[Job<'_>], threads: usize) -> Result<u64, RestoreError> {
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let helpers: Vec<_> = (1..threads.min(jobs.len())).map(|_| scope.spawn(work)).collect();
-        let own = work();
-        let join = |helper: std::thread::ScopedJoinHandle<'_, _>| {
-            helper.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        };
-        helpers.into_iter().map(join).fold(own, Result::and)
-    })?;
+    on_threads(threads.min(jobs.len()), work)?;
     Ok(pages.into_inner())
 }
 

@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use linux::cgroup::Cgroup;
 use pages::Manifest;
 use protocol::{CheckRecord, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 use tokio::sync::{oneshot, watch};
 
 use crate::Exit;
 use crate::account;
+use crate::family::Family;
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
 
@@ -26,7 +26,7 @@ pub(crate) struct Inner {
     pub(crate) name: String,
     pub(crate) pid: i32,
     pub(crate) node: Arc<Shared>,
-    pub(crate) cgroup: Arc<Cgroup>,
+    pub(crate) family: Arc<Family>,
     pub(crate) mailbox: Mailbox<Command>,
     /// Wakes that were asked for and not yet handled: a sleep in progress breaks off.
     pub(crate) wakes_pending: AtomicUsize,
@@ -214,7 +214,7 @@ impl Inner {
         name: String,
         pid: i32,
         node: Arc<Shared>,
-        cgroup: Arc<Cgroup>,
+        family: Arc<Family>,
         mailbox: Mailbox<Command>,
     ) -> Inner {
         let facts = Facts {
@@ -231,7 +231,7 @@ impl Inner {
         };
         let wakes_pending = AtomicUsize::new(0);
         let exit = watch::Sender::new(None);
-        Inner { id, name, pid, node, cgroup, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
+        Inner { id, name, pid, node, family, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {

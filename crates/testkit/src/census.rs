@@ -88,14 +88,16 @@ pub fn census() -> io::Result<Census> {
 }
 
 impl Census {
-    /// What is here but was not in `before`, and the other way round; empty when nothing was left behind.
+    /// What is here but was not in `before`, and settings and mounts that are not as they were; empty when nothing
+    /// was left behind.
     pub fn differences(&self, before: &Census) -> Vec<String> {
-        let mut all = Vec::new();
-        compare("process", &before.processes, &self.processes, &mut all);
+        // A process that ended, or a cgroup that was removed meanwhile, was not left behind by anybody.
+        let processes = self.processes.difference(&before.processes);
+        let mut all: Vec<_> = processes.map(|process| format!("process left behind: {process}")).collect();
+        let cgroups = self.cgroups.difference(&before.cgroups);
+        all.extend(cgroups.map(|path| format!("cgroup left behind: {}", path.display())));
         compare("mount", &before.mounts, &self.mounts, &mut all);
         compare("queue", &before.queues, &self.queues, &mut all);
-        let text = |paths: &BTreeSet<PathBuf>| paths.iter().map(|path| path.display().to_string()).collect();
-        compare("cgroup", &text(&before.cgroups), &text(&self.cgroups), &mut all);
         let text = |knobs: &BTreeMap<PathBuf, String>| {
             knobs.iter().map(|(path, value)| format!("{} = {value}", path.display())).collect()
         };

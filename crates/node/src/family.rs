@@ -1,0 +1,135 @@
+//! The processes of a sandbox, and how they are found: by their cgroup; where there is none by descent, and by a mark
+//! in the environment, which is inherited by daemons too.
+
+use std::ffi::OsString;
+use std::fs;
+
+use linux::cgroup::Cgroup;
+use linux::process::{self, Process};
+
+/// The variable that marks processes.
+const VARIABLE: &str = "DORMOUSE_SANDBOX";
+
+/// Processes that are to die may start others meanwhile. Whoever does so this often in a row is left to the next look.
+const KILL_ROUNDS_MAX: u32 = 100;
+
+/// How the processes of one sandbox are found.
+pub(crate) struct Family {
+    root: i32,
+    pub(crate) cgroup: Cgroup,
+    mark: Option<Mark>,
+}
+
+impl Family {
+    /// `mark` is what the first process, `root`, has in its environment.
+    pub(crate) fn new(root: i32, cgroup: Cgroup, mark: Option<Mark>) -> Family {
+        Family { root, cgroup, mark }
+    }
+
+    /// Those that are alive, the first one first.
+    pub(crate) fn processes(&self) -> Vec<i32> {
+        let mut found = match self.cgroup.processes() {
+            Ok(found) if self.cgroup.can_freeze() => found,
+            _ => self.descendants(),
+        };
+        found.retain(|pid| is_alive(*pid));
+        found.sort_by_key(|pid| (*pid != self.root, *pid));
+        found.dedup();
+        found
+    }
+
+    /// Daemons left their parents: they are our own children now, and so are theirs.
+    fn descendants(&self) -> Vec<i32> {
+        let mut found = process::tree(self.root);
+        if let Some(mark) = &self.mark {
+            let orphans = process::children(std::process::id() as i32);
+            let orphans = orphans.into_iter().filter(|pid| *pid != self.root && mark.is_on(*pid));
+            found.extend(orphans.flat_map(process::tree));
+        }
+        found
+    }
+
+    /// Whether a process that lives came from this sandbox, as far as its mark tells.
+    pub(crate) fn has_marked(&self, pid: i32) -> bool {
+        self.mark.as_ref().is_some_and(|mark| mark.is_on(pid))
+    }
+}
+
+/// A text in the environment of each process of a sandbox, or with fewer letters, of a node.
+pub(crate) struct Mark(String);
+
+impl Mark {
+    /// On every process of the node of this name.
+    pub(crate) fn of_node(instance: &str) -> Mark {
+        Mark(format!("{VARIABLE}={instance}-"))
+    }
+
+    /// Of one length for all sandboxes, so that their memory differs in few bytes.
+    pub(crate) fn of_sandbox(instance: &str, id: u64) -> Mark {
+        Mark(format!("{}{id:016x}", Mark::of_node(instance).0))
+    }
+
+    /// To be put into the environment.
+    pub(crate) fn variable(&self) -> (OsString, OsString) {
+        (VARIABLE.into(), self.0[VARIABLE.len() + 1..].into())
+    }
+
+    fn is_on(&self, pid: i32) -> bool {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default(); // Not ours, or dead.
+        environment.split(|byte| *byte == 0).any(|variable| variable.starts_with(self.0.as_bytes()))
+    }
+
+    /// Kills every process of this machine that has the mark, and what these start meanwhile.
+    pub(crate) fn kill_all(&self) {
+        for _ in 0..KILL_ROUNDS_MAX {
+            let marked = all_processes().into_iter().filter(|pid| is_alive(*pid) && self.is_on(*pid));
+            if kill(marked) == 0 {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1)); // They need a moment to die.
+        }
+    }
+}
+
+/// Kills processes; how many there were.
+pub(crate) fn kill(pids: impl IntoIterator<Item = i32>) -> usize {
+    let kill = |pid| Process::open(pid).map(|process| process.kill()).ok();
+    pids.into_iter().filter_map(kill).count()
+}
+
+fn all_processes() -> Vec<i32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse().ok()).collect()
+}
+
+pub(crate) fn is_alive(pid: i32) -> bool {
+    process::status(pid).is_ok_and(|status| !matches!(status.state, None | Some('Z' | 'X')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_inherited_by_daemons_and_means_one_sandbox() {
+        let instance = format!("dormouse-test-{}", std::process::id());
+        let (ours, other) = (Mark::of_sandbox(&instance, 1), Mark::of_sandbox(&instance, 0x11));
+        let script = "setsid sleep 1000 & echo $!; exec sleep 1000";
+        let mut shell = std::process::Command::new("sh")
+            .args(["-c", script])
+            .envs([ours.variable()])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.as_mut().unwrap()), &mut line)
+            .unwrap();
+        let daemon: i32 = line.trim().parse().unwrap();
+        assert!(ours.is_on(daemon) && ours.is_on(shell.id() as i32));
+        assert!(Mark::of_node(&instance).is_on(daemon));
+        assert!(!other.is_on(daemon) && !ours.is_on(std::process::id() as i32));
+        Mark::of_node(&instance).kill_all();
+        assert!(!shell.wait().unwrap().success());
+        assert!(!is_alive(daemon));
+    }
+}
