@@ -9,6 +9,7 @@ use std::time::Duration;
 use protocol::{FunctionName, InvocationId, SandboxId, State};
 
 use crate::deadlines::{Deadlines, Due};
+use crate::policy::SETTLES_WITHIN;
 use crate::sandbox::{Phase, Sandbox};
 use crate::{Action, Demand, Event, FunctionPlan, Origin, Policy, StartId, Why};
 
@@ -94,7 +95,7 @@ impl Brain {
             Event::StartFailed { start } => self.start_failed(turn, start),
             Event::Ready { sandbox } => self.ready(turn, sandbox),
             Event::InitFailed { sandbox } => self.init_failed(turn, sandbox),
-            Event::Answered { sandbox } => self.answered(sandbox),
+            Event::Answered { sandbox } => self.answered(turn, sandbox),
             Event::NotTaken { sandbox } => self.not_taken(turn, sandbox),
             Event::Slept { sandbox } => self.slept(turn, sandbox),
             Event::LeftWarm { sandbox } => self.left_warm(turn, sandbox),
@@ -238,7 +239,7 @@ impl Brain {
 
     fn ready(&mut self, turn: &mut Turn, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        if matches!(sandbox.phase, Phase::Starting | Phase::Busy(None)) {
+        if matches!(sandbox.phase, Phase::Starting | Phase::Settling | Phase::Busy(None)) {
             self.rest(turn, id);
         }
     }
@@ -254,12 +255,21 @@ impl Brain {
         self.serve(turn, &name);
     }
 
-    fn answered(&mut self, id: SandboxId) {
+    fn answered(&mut self, turn: &Turn, id: SandboxId) {
         if let Some(sandbox) = self.sandboxes.get_mut(&id)
             && matches!(sandbox.phase, Phase::Busy(_))
         {
-            sandbox.phase = Phase::Busy(None);
+            sandbox.phase = Phase::Settling;
+            self.deadlines.set(Due::Sandbox(id), turn.now, SETTLES_WITHIN);
         }
+    }
+
+    /// Nobody is to wait for it any longer.
+    fn does_not_settle(&mut self, turn: &mut Turn, id: SandboxId) {
+        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        sandbox.phase = Phase::Busy(None);
+        let name = sandbox.function.clone();
+        self.serve(turn, &name);
     }
 
     fn not_taken(&mut self, turn: &mut Turn, id: SandboxId) {
@@ -375,6 +385,7 @@ impl Brain {
                 Due::Sandbox(id) => match self.sandboxes.get(&id).map(|s| &s.phase) {
                     Some(Phase::Warm) => self.sleep(turn, id, false),
                     Some(Phase::Dedup { .. }) => self.leave(turn, id, None),
+                    Some(Phase::Settling) => self.does_not_settle(turn, id),
                     _ => {}
                 },
             }

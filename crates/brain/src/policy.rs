@@ -23,7 +23,7 @@ pub struct FunctionPlan {
 pub struct Demand {
     /// Invocations waiting.
     pub waiting: usize,
-    /// Sandboxes starting or waking: each will take one of them.
+    /// Sandboxes starting, waking, or about to be through with an answer: each will take one of them.
     pub coming: usize,
     /// Sandboxes that exist or are being started.
     pub alive: usize,
@@ -40,6 +40,10 @@ pub enum Policy {
 /// The shortest pause before a sandbox that was left warm is asked again, so that `keep_warm = 0` does not
 /// freeze it over and over.
 const RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// A sandbox that has answered counts so long as one that will take the next invocation: a client that calls again
+/// at once is often quicker than the runtime. Far less than a start takes.
+pub(crate) const SETTLES_WITHIN: Duration = Duration::from_millis(20);
 
 /// The longest pause: what kept it warm (an open device, a foreign socket) may well have gone after ten minutes.
 const RETRY_MAX: Duration = Duration::from_secs(600);

@@ -25,8 +25,10 @@ pub(crate) enum Phase {
     Starting,
     /// Waits for an invocation.
     Warm,
-    /// Serves this invocation; `None` when it has answered and is not ready again.
+    /// Serves this invocation; `None` when it has answered, but is long in getting ready again.
     Busy(Option<InvocationId>),
+    /// Has just answered: its runtime will ask for the next invocation in a moment.
+    Settling,
     /// Told to sleep.
     Freezing { by_hand: bool },
     /// Told to sleep and wake under comparison. Not broken off: the answer would be worthless.
@@ -46,7 +48,7 @@ impl Sandbox {
 
     /// Whether it will be ready without further doing.
     pub(crate) fn is_coming(&self) -> bool {
-        matches!(self.phase, Phase::Starting | Phase::Waking)
+        matches!(self.phase, Phase::Starting | Phase::Waking | Phase::Settling)
     }
 
     /// Where it stands, in the words of the life cycle.
@@ -54,7 +56,7 @@ impl Sandbox {
         match self.phase {
             Phase::Starting => State::Starting,
             Phase::Warm => State::Warm,
-            Phase::Busy(_) => State::Busy,
+            Phase::Busy(_) | Phase::Settling => State::Busy,
             Phase::Freezing { .. } | Phase::Checking => State::Freezing,
             Phase::Dedup { .. } => State::Dedup,
             Phase::Waking => State::Restoring,

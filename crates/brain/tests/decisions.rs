@@ -156,6 +156,36 @@ fn the_warm_sandbox_used_last_is_taken_first() {
 }
 
 #[test]
+fn who_calls_again_at_once_gets_the_same_sandbox() {
+    check(
+        plan(),
+        "0 invoke a      -> start 1
+         0 started 1
+         1 ready 1       -> assign a to 1 cold
+         2 answered 1
+         2.001 invoke b
+         2.002 ready 1   -> assign b to 1 warm",
+    );
+}
+
+#[test]
+fn a_sandbox_that_is_long_in_settling_is_not_waited_for() {
+    check(
+        plan(),
+        "0 invoke a      -> start 1
+         0 started 1
+         1 ready 1       -> assign a to 1 cold
+         2 answered 1
+         2.001 invoke b
+         2.002 invoke c  -> start 2
+         2.02 tick
+         2.03 started 2
+         2.04 ready 2    -> assign b to 2 cold
+         3 ready 1       -> assign c to 1 warm",
+    );
+}
+
+#[test]
 fn a_full_queue_throttles_the_newest() {
     check(
         one_sandbox(),
