@@ -23,6 +23,7 @@ mod wake;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    linux::heap::keep_small(); // Before there are threads.
     match cli::run() {
         Ok(code) => code,
         Err(failure) => failure.report(),

@@ -72,7 +72,6 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 
 /// A node in this data directory, guarded by this same program. What it would be with more rights is said.
 pub(crate) fn start_node(data: &Path, lazy_above_mib: Option<u64>) -> Result<Node, Failure> {
-    linux::heap::keep_small();
     let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
     let mut config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data.to_owned()) };
     if let Some(mib) = lazy_above_mib {
