@@ -9,7 +9,7 @@ use protocol::State;
 use testkit::{Subject, require_node, require_python};
 
 /// Sleeps, each with every byte compared, in one way of holding and filling.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 
 /// Sleeps and wakes `subject` in every way. Each of `asks` is asked before; the last one after each sleep, too, and
 /// must be answered alike.
