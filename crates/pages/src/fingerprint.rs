@@ -154,7 +154,7 @@ mod tests {
     fn page(seed: u64) -> Page {
         let mut page = [0; PAGE_SIZE];
         for (nth, bytes) in page.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-            *bytes = scramble(seed << 20 | nth as u64 + 1).to_le_bytes();
+            *bytes = scramble((seed << 20) + nth as u64 + 1).to_le_bytes();
         }
         page
     }

@@ -56,7 +56,7 @@ fn heap_like(page: u64, heap: u64, seed: u64) -> Page {
         0 => random(page, at) % 5,
         1..4 => heap + random(page, at) % (1 << 20) / 16 * 16,
         4 => random(seed ^ page << 8, at),
-        5 | 6 => u64::from_le_bytes(*b"__name__") ^ random(page, at) % 7,
+        5 | 6 => u64::from_le_bytes(*b"__name__") ^ (random(page, at) % 7),
         _ => 0,
     })
 }

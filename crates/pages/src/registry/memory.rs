@@ -171,7 +171,7 @@ mod tests {
                     model.entry(base(image, page)).or_insert_with(Vec::new).extend(&chunks);
                     registry.announce(&domain(), &[(base(image, page), fingerprint(&chunks))]);
                 }
-                prop_assert!(model.len() > 0 || registry.heap_bytes() == 0);
+                prop_assert!(!model.is_empty() || registry.heap_bytes() == 0);
                 let known: Vec<_> = (0..60).map(|chunk| fingerprint(&[chunk])).collect();
                 for (chunk, hit) in (0..60).zip(registry.lookup(&domain(), &known, None)) {
                     let announced = |hit: &Hit| model.get(&hit.base).is_some_and(|chunks| chunks.contains(&chunk));

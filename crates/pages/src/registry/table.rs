@@ -108,7 +108,7 @@ impl Table {
     /// All places, from the one where the chunk belongs.
     fn probe(&self, chunk: ChunkHash) -> impl Iterator<Item = usize> + use<> {
         let capacity = self.entries.len();
-        let home = (u64::from(chunk.0) * capacity as u64 >> 32) as usize; // Lemire: no division, any capacity.
+        let home = ((u64::from(chunk.0) * capacity as u64) >> 32) as usize; // Lemire: no division, any capacity.
         (home..capacity).chain(0..home)
     }
 }
