@@ -3,6 +3,7 @@
 //! `docs/decisions/0007-patches.md`.
 
 mod copies;
+mod dictionary;
 mod encoder;
 mod measure;
 mod memory;
@@ -158,7 +159,7 @@ impl Round<'_> {
         let refused = || BenchError::Ours { doing: "encode", said: "no memory for a compressor".to_owned() };
         let measuring = Measuring::new(target.1, base.1, &pairing).ok_or_else(refused)?;
         let mut encoders = Vec::new();
-        for (name, mut encoder) in encoders_compared().ok_or_else(refused)? {
+        for (name, mut encoder) in encoders_compared(base.1).ok_or_else(refused)? {
             if self.workshop.stop.is_asked() {
                 return Err(BenchError::Interrupted);
             }
@@ -185,13 +186,14 @@ impl Round<'_> {
 type Named = (&'static str, Box<dyn Encoder>);
 
 /// In the order of the table; the last is what dormouse does.
-fn encoders_compared() -> Option<Vec<Named>> {
+fn encoders_compared(base: &Image) -> Option<Vec<Named>> {
     Some(vec![
         ("lz4, 16 pages", Box::new(Lz4(Scope::All(16)))),
         ("zstd, page by page", Box::new(Zstd::new(Scope::All(1))?)),
         ("zstd, 16 pages", Box::new(Zstd::new(Scope::All(16))?)),
         ("identical pages alone", Box::new(Nothing)),
         ("identical, zstd 16 pages", Box::new(Zstd::new(Scope::Rest(16))?)),
+        ("identical, zstd dictionary", Box::new(dictionary::Dictionary::train(&base.pages)?)),
         ("xor, lz4", Box::new(xor::Xor::lz4()?)),
         ("xor, zstd", Box::new(xor::Xor::zstd()?)),
         ("copies, zstd", Box::new(copies::Copies::new()?)),
