@@ -47,7 +47,7 @@ const PAGE_NUMBER_END: u64 = 1 << (47 - PAGE_BITS);
 #[derive(Debug)]
 struct Segment {
     first: u64,
-    deltas: Box<[u64]>, // 0 where nothing is known.
+    deltas: Box<[u64]>, // 0 where nothing is known, and once more at the end: for all pages outside.
 }
 
 /// For each page of a base image, how far its content lies from there in another process.
@@ -105,16 +105,12 @@ impl Relocation {
         let mut segment = first; // The one that was pointed to last; pointers come in flocks.
         for bytes in base.as_chunks_mut::<8>().0 {
             let word = u64::from_le_bytes(*bytes);
-            if word.wrapping_sub(low) >= span {
-                continue; // Most words that are no pointers end here.
-            }
             let page = word >> PAGE_BITS;
-            if page.wrapping_sub(segment.first) >= segment.deltas.len() as u64 {
+            // One branch that is seldom taken: whether a word is a pointer at all cannot be predicted.
+            if !segment.contains(page) & (word.wrapping_sub(low) < span) {
                 segment = self.segment_before(page).unwrap_or(segment);
             }
-            if let Some(delta) = segment.deltas.get(page.wrapping_sub(segment.first) as usize) {
-                *bytes = word.wrapping_add(*delta).to_le_bytes();
-            }
+            *bytes = word.wrapping_add(segment.delta(page)).to_le_bytes();
         }
     }
 
@@ -128,7 +124,7 @@ impl Relocation {
 impl Segment {
     /// The pages from `span.0` up to `span.1`, with the distances of the runs among them.
     fn new(span: (u64, u64), runs: &[Run]) -> Self {
-        let mut deltas = vec![0; (span.1 - span.0) as usize];
+        let mut deltas = vec![0; (span.1 - span.0) as usize + 1];
         let from = runs.partition_point(|run| run.first < span.0);
         for run in runs[from..].iter().take_while(|run| run.first < span.1) {
             let place = (run.first - span.0) as usize;
@@ -137,7 +133,20 @@ impl Segment {
         Self { first: span.0, deltas: deltas.into() }
     }
 
+    fn pages(&self) -> u64 {
+        self.deltas.len() as u64 - 1
+    }
+
     fn end(&self) -> u64 {
-        self.first + self.deltas.len() as u64
+        self.first + self.pages()
+    }
+
+    fn contains(&self, page: u64) -> bool {
+        page.wrapping_sub(self.first) < self.pages()
+    }
+
+    /// How far what lies on the page has moved.
+    fn delta(&self, page: u64) -> u64 {
+        self.deltas[page.wrapping_sub(self.first).min(self.pages()) as usize]
     }
 }

@@ -210,8 +210,8 @@ mod tests {
             "\
 Linux 6.18.0, 2 CPUs (a processor); Python 3.11.7; the quickest of 3 rounds, one core
 
-layout  worker  encoder   kept  with base  encode GB/s  decode GB/s
-random  pandas  zstd      26 %       26 %         0.42         1.31
+layout  worker  encoder    kept  with base  encode GB/s  decode GB/s
+random  pandas  zstd       26 %       26 %         0.42         1.31
 \x20               dormouse  6.0 %      7.5 %         0.42         1.31
 random pandas: 50.0 MiB of pages, 49.0 MiB not identical; base 12.0 MiB; relocation 4.00 KiB in 900 runs; find 120 ms; \
 3 groups worse than zstd page by page, by 40 B
