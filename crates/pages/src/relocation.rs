@@ -105,9 +105,11 @@ impl Relocation {
         let mut segment = first; // The one that was pointed to last; pointers come in flocks.
         for bytes in base.as_chunks_mut::<8>().0 {
             let word = u64::from_le_bytes(*bytes);
+            if word.wrapping_sub(low) >= span {
+                continue; // Most words that are no pointers end here.
+            }
             let page = word >> PAGE_BITS;
-            // One branch that is seldom taken: whether a word is a pointer at all cannot be predicted.
-            if !segment.contains(page) & (word.wrapping_sub(low) < span) {
+            if !segment.contains(page) {
                 segment = self.segment_before(page).unwrap_or(segment);
             }
             *bytes = word.wrapping_add(segment.delta(page)).to_le_bytes();
