@@ -40,7 +40,7 @@ const SHARERS: u64 = 16;
   dormouse bench encode --json encode.json --svg encode.svg
   dormouse bench encode --workers sklearn --layout random
 
-Needs Python; workers whose modules are missing are left out. DORMOUSE_PYTHON names another interpreter.")]
+Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
     /// One round, and two workers: less than a minute
     #[arg(long)]
@@ -117,7 +117,7 @@ fn kinds(args: &Args) -> Vec<Kind> {
     match (args.workers.is_empty(), args.quick) {
         (false, _) => args.workers.clone(),
         (true, true) => vec![Kind::Hello, Kind::Pandas],
-        (true, false) => vec![Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn],
+        (true, false) => vec![Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node],
     }
 }
 
@@ -130,14 +130,14 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Each function against a process of the same function, and against one of the function before it.
+    /// Each function against a process of the same function, and those in Python against the function before it.
     fn run(&self, kinds: &[Kind]) -> Result<Vec<EncodeCase>, BenchError> {
         let mut cases = Vec::new();
         let mut other: Option<(Kind, Image)> = None;
         for &kind in kinds {
             let (base, target) = (self.read(kind)?, self.read(kind)?);
             cases.push(self.case((kind, &target), (kind, &base))?);
-            if let Some((other, image)) = &other {
+            if let Some((other, image)) = other.as_ref().filter(|_| kind != Kind::Node) {
                 cases.push(self.case((kind, &target), (*other, image))?);
             }
             other = Some((kind, base));
