@@ -5,6 +5,7 @@
 mod copies;
 mod dictionary;
 mod encoder;
+mod lz4_after;
 mod measure;
 mod memory;
 mod packer;
@@ -30,7 +31,9 @@ use crate::failure::Failure;
 use crate::output;
 use crate::stop::Stop;
 
-const ROUNDS: u64 = 3;
+const ROUNDS: u64 = 2;
+/// Pairs of processes of each function: with a random layout, what they have in common is a matter of luck.
+const PAIRS: u64 = 3;
 /// Sandboxes that are taken to share a base, where its price is counted.
 const SHARERS: u64 = 16;
 
@@ -51,9 +54,12 @@ pub(crate) struct Args {
     /// Draw a chart here
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
-    /// How often everything is encoded and decoded; the quickest counts [default: 3, quick: 1]
+    /// How often everything is encoded and decoded; the quickest counts [default: 2, quick: 1]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: Option<u64>,
+    /// Pairs of processes of the same function; the one in the middle is shown [default: 3, quick: 1]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pairs: Option<u64>,
     /// Where memory lies [default: both]
     #[arg(long, value_enum)]
     layout: Option<Placing>,
@@ -95,7 +101,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
-    let rounds = args.rounds.unwrap_or(if args.quick { 1 } else { ROUNDS });
+    let (rounds, pairs) = if args.quick { (1, 1) } else { (ROUNDS, PAIRS) };
+    let (rounds, pairs) = (args.rounds.unwrap_or(rounds), args.pairs.unwrap_or(pairs));
     let placings = args.layout.map_or(vec![Placing::Random, Placing::Pinned], |placing| vec![placing]);
     let progress = progress_bar(0);
     let (mut cases, mut notes, mut environment) = (Vec::new(), Vec::new(), None);
@@ -105,11 +112,11 @@ fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
         let (kinds, missing) = runnable(&workshop, &kinds(args))?;
         notes.extend(missing.into_iter().filter(|_| environment.is_none()));
         environment = Some(environment::look(&workshop, None));
-        cases.extend(Round { workshop: &workshop, placing, rounds, progress: &progress }.run(&kinds)?);
+        cases.extend(Round { workshop: &workshop, placing, rounds, pairs, progress: &progress }.run(&kinds)?);
     }
     progress.finish_and_clear();
     notes.extend(how_it_counts());
-    let setting = EncodeSetting { rounds, sharers: SHARERS };
+    let setting = EncodeSetting { rounds, pairs, sharers: SHARERS };
     Ok(EncodeBench { environment: environment.unwrap_or_default(), setting, cases, notes })
 }
 
@@ -126,6 +133,7 @@ struct Round<'a> {
     workshop: &'a Workshop,
     placing: Placing,
     rounds: u64,
+    pairs: u64,
     progress: &'a ProgressBar,
 }
 
@@ -136,7 +144,11 @@ impl Round<'_> {
         let mut other: Option<(Kind, Image)> = None;
         for &kind in kinds {
             let (base, target) = (self.read(kind)?, self.read(kind)?);
-            cases.push(self.case((kind, &target), (kind, &base))?);
+            let mut pairs = vec![self.case((kind, &target), (kind, &base))?];
+            for _ in 1..self.pairs {
+                pairs.push(self.case((kind, &self.read(kind)?), (kind, &self.read(kind)?))?);
+            }
+            cases.extend(EncodeCase::median(pairs));
             if let Some((other, image)) = other.as_ref().filter(|_| kind != Kind::Node) {
                 cases.push(self.case((kind, &target), (*other, image))?);
             }
@@ -179,6 +191,7 @@ impl Round<'_> {
             worse_groups,
             worse_bytes,
             encoders,
+            kept_shares: Vec::new(),
         })
     }
 }
@@ -199,6 +212,7 @@ fn encoders_compared(base: &Image) -> Option<Vec<Named>> {
         ("copies, zstd", Box::new(copies::Copies::new()?)),
         ("words and distances, zstd", Box::new(words::Words::new(false)?)),
         ("words relocated, zstd", Box::new(words::Words::new(true)?)),
+        ("lz4 after relocated", Box::new(lz4_after::Lz4After)),
         ("zstd after base pages", Box::new(Patch::new(false)?)),
         ("dormouse: after relocated", Box::new(Patch::new(true)?)),
     ])
@@ -217,4 +231,48 @@ fn how_it_counts() -> [String; 4] {
             .to_owned(),
         "every page that was decoded was compared with what it was".to_owned(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use pages::{PAGE_SIZE, Page, Relocation};
+
+    use super::encoder::Group;
+    use super::*;
+
+    fn page(first: u64, step: u64) -> Page {
+        let mut page = [0; PAGE_SIZE];
+        for (at, bytes) in (0..).zip(page.as_chunks_mut::<8>().0) {
+            *bytes = (if at % 3 == 0 { first + at * step } else { at % 7 }).to_le_bytes();
+        }
+        page
+    }
+
+    /// Every encoder, on `pages` against `base`: each page comes back.
+    #[track_caller]
+    fn check(base: &[Page], pages: &[Page], places: &[Option<usize>]) {
+        let samples: Vec<Page> = (0..200).map(|nth| page(nth << 33, 16 + nth)).collect();
+        let image = Image { mapped: Vec::new(), addrs: Vec::new(), pages: samples };
+        for (name, mut encoder) in encoders_compared(&image).unwrap() {
+            let relocation = &Relocation::none();
+            let pieces = encoder.encode(&Group { pages, base, places, relocation }).unwrap();
+            let mut decoded = vec![[0xa5; PAGE_SIZE]; pages.len()];
+            let decode =
+                encoder.decode(&pieces, &Group { pages: &[], base, places, relocation }, &mut decoded);
+            assert!(decode.is_some() && decoded == pages, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_rival_gives_back_what_it_got() {
+        let base = [page(1 << 40, 16), page(1 << 41, 32)];
+        let moved = {
+            let (mut page, source) = ([0; PAGE_SIZE], base[1]);
+            page[37..].copy_from_slice(&source[..PAGE_SIZE - 37]);
+            page
+        };
+        check(&base, &[page(1 << 42, 16), moved, base[0]], &[Some(0), Some(1), Some(0)]);
+        check(&base, &[[0; PAGE_SIZE], page(77, 1 << 50)], &[None, Some(1)]);
+        check(&[], &[page(5, 5)], &[None]);
+    }
 }
