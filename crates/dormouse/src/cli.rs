@@ -166,6 +166,8 @@ mod tests {
         check("dormouse bench sleep --quick --workers hello,numpy --layout random", true);
         check("dormouse bench sleep --workers fortran", false);
         check("dormouse bench sleep --rounds 0", false);
+        check("dormouse bench encode --quick --workers hello,node --layout random --pairs 2", true);
+        check("dormouse bench encode --pairs 0", false);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::manifest::{Content, Manifest, Run};
+use crate::varint::{self, unzigzag, zigzag};
 use crate::{PageAddr, SlotId};
 
 const MAGIC: &[u8; 4] = b"dorm";
@@ -46,18 +47,18 @@ impl Manifest {
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = MAGIC.to_vec();
         bytes.push(VERSION);
-        push_varint(&mut bytes, self.as_runs().len() as u64);
+        varint::push(&mut bytes, self.as_runs().len() as u64);
         let (mut end, mut slot_end) = (PageAddr::default(), 0i64);
         for run in self.as_runs() {
-            push_varint(&mut bytes, run.start.pages_since(end));
+            varint::push(&mut bytes, run.start.pages_since(end));
             end = run.start + u64::from(run.pages);
             let pages = u64::from(run.pages) << 1;
             match run.content {
-                Content::Zero => push_varint(&mut bytes, pages),
+                Content::Zero => varint::push(&mut bytes, pages),
                 Content::Slots(first) => {
-                    push_varint(&mut bytes, pages | 1);
+                    varint::push(&mut bytes, pages | 1);
                     let first = i64::from(first.get());
-                    push_varint(&mut bytes, zigzag(first - slot_end));
+                    varint::push(&mut bytes, zigzag(first - slot_end));
                     slot_end = first + i64::from(run.pages);
                 }
             }
@@ -125,40 +126,9 @@ impl Reader<'_> {
         Some(runs)
     }
 
-    /// A number in groups of seven bits, lowest first; the highest bit says that more follow.
     fn varint(&mut self) -> Option<u64> {
-        let mut value = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = u64::from(*self.body.get(self.offset)?);
-            let bits = byte & 0x7f;
-            if bits << shift >> shift != bits {
-                return None; // More than 64 bits.
-            }
-            self.offset += 1;
-            value |= bits << shift;
-            if byte < 0x80 {
-                return Some(value);
-            }
-        }
-        None
+        varint::read(self.body, &mut self.offset)
     }
-}
-
-fn push_varint(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
-
-/// Small numbers of either sign to small numbers.
-fn zigzag(value: i64) -> u64 {
-    (value << 1 ^ value >> 63) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

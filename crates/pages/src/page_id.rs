@@ -5,8 +5,8 @@ use xxhash_rust::xxh3::{xxh3_64_with_secret, xxh3_64_with_seed};
 
 use crate::{Domain, PAGE_SIZE};
 
-/// One page of content.
-pub(crate) type Page = [u8; PAGE_SIZE];
+/// The content of one page.
+pub type Page = [u8; PAGE_SIZE];
 
 /// What XXH3 mixes into the content; long enough for its longest form.
 const SECRET_LEN: usize = 192;

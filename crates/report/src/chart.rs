@@ -29,17 +29,25 @@ pub struct ChartError {
 
 /// The whole picture, as the text of an SVG file.
 pub fn svg(bench: &SleepBench) -> Result<String, ChartError> {
+    render(SIZE, |canvas| draw(bench, canvas))
+}
+
+/// A picture of `size` pixels that `draw` draws, as the text of an SVG file.
+pub(crate) fn render(
+    size: (u32, u32),
+    draw: impl for<'a> FnOnce(&Canvas<'a>) -> Drawn<'a>,
+) -> Result<String, ChartError> {
     let mut text = String::new();
     {
-        let canvas = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
-        draw(bench, &canvas).map_err(|error| ChartError { why: error.to_string() })?;
+        let canvas = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        draw(&canvas).map_err(|error| ChartError { why: error.to_string() })?;
         canvas.present().map_err(|error| ChartError { why: error.to_string() })?;
     }
     Ok(text)
 }
 
-type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
-type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
+pub(crate) type Canvas<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+pub(crate) type Drawn<'a> = Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>>;
 
 fn draw<'a>(bench: &SleepBench, canvas: &Canvas<'a>) -> Drawn<'a> {
     canvas.fill(&WHITE)?;
@@ -213,8 +221,8 @@ fn legend<'a>(canvas: &Canvas<'a>, ways: &[Way], y: i32) -> Drawn<'a> {
     Ok(())
 }
 
-const GREY: RGBColor = RGBColor(90, 90, 90);
-const LINE: RGBColor = RGBColor(225, 225, 225);
+pub(crate) const GREY: RGBColor = RGBColor(90, 90, 90);
+pub(crate) const LINE: RGBColor = RGBColor(225, 225, 225);
 
 /// Told apart by colour-blind eyes too (the palette of Okabe and Ito).
 fn colour(way: Way) -> RGBColor {
@@ -228,7 +236,7 @@ fn colour(way: Way) -> RGBColor {
 }
 
 /// `at` is where the line of text stands.
-fn write<'a>(
+pub(crate) fn write<'a>(
     canvas: &Canvas<'a>,
     text: &str,
     at: (i32, i32),

@@ -4,6 +4,8 @@
 pub mod bench;
 pub mod chart;
 pub mod demo;
+pub mod encode;
+pub mod encode_chart;
 pub mod functions;
 pub mod node;
 pub mod ps;

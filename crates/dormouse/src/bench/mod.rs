@@ -2,6 +2,7 @@
 
 mod cold;
 mod criu;
+mod encode;
 mod environment;
 mod error;
 mod experiment;
@@ -28,11 +29,14 @@ pub(crate) struct Args {
 enum Experiment {
     /// Memory kept and time to the first answer: dormouse, zram, CRIU, cold start
     Sleep(sleep::Args),
+    /// Size and speed of ways to keep pages as what tells them apart from another process
+    Encode(encode::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.experiment {
         Experiment::Sleep(args) => sleep::run(args),
+        Experiment::Encode(args) => encode::run(args),
     }
 }
 

@@ -118,7 +118,7 @@ fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, L
     let environment = workshop.environment().into_iter();
     let spec = LaunchSpec {
         name: kind.name().to_owned(),
-        program: workshop.python.program.clone().into(),
+        program: workshop.program(kind).into(),
         args: workshop.arguments(kind, &socket, true),
         env: environment.map(|(name, value)| (name.into(), value.into())).collect(),
         cwd: Some("/".into()),

@@ -22,7 +22,7 @@ const SANDBOXES: u64 = 8;
 const QUICK_ROUNDS: u64 = 3;
 const QUICK_SANDBOXES: u64 = 3;
 /// Any number does: it only has to be the same for all sandboxes of the bench.
-const LAYOUT_SECRET: u64 = 0x646f_726d_6f75_7365;
+pub(super) const LAYOUT_SECRET: u64 = 0x646f_726d_6f75_7365;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     std::fs::write(path, text).map_err(|error| Failure::io(format!("write {}", path.display()), &error))
 }
 
@@ -129,7 +129,7 @@ fn setting(args: &Args) -> Setting {
 }
 
 /// The workers that can run, and a note for each that cannot.
-fn runnable(workshop: &Workshop, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<String>), BenchError> {
+pub(super) fn runnable(workshop: &Workshop, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<String>), BenchError> {
     let (mut runnable, mut notes, mut last) = (Vec::new(), Vec::new(), String::new());
     for &kind in kinds {
         match workshop.what_lacks(kind) {
@@ -160,7 +160,7 @@ fn how_it_counts() -> [String; 3] {
     ]
 }
 
-fn progress_bar(steps: u64) -> ProgressBar {
+pub(super) fn progress_bar(steps: u64) -> ProgressBar {
     let bar = ProgressBar::new(steps); // To standard error, and only if it is a terminal.
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} [{elapsed}]");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,0 +1,278 @@
+//! `dormouse bench encode`: what pages of real processes cost as patches against another process, in each of the
+//! ways, and how fast each way is. The ways are in the files beside; which of them is shipped, and why, is in
+//! `docs/decisions/0007-patches.md`.
+
+mod copies;
+mod dictionary;
+mod encoder;
+mod lz4_after;
+mod measure;
+mod memory;
+mod packer;
+mod pairing;
+mod words;
+mod xor;
+
+use std::path::PathBuf;
+
+use indicatif::ProgressBar;
+use report::encode::{EncodeBench, EncodeCase, EncodeSetting};
+use tokio::runtime::Runtime;
+
+use self::encoder::{Encoder, Lz4, Nothing, Patch, Scope, Zstd};
+use self::measure::Measuring;
+use self::memory::Image;
+use self::pairing::Pairing;
+use super::environment;
+use super::error::BenchError;
+use super::sleep::{LAYOUT_SECRET, progress_bar, runnable, write};
+use super::workshop::{Kind, Workshop};
+use crate::failure::Failure;
+use crate::output;
+use crate::stop::Stop;
+
+const ROUNDS: u64 = 2;
+/// Pairs of processes of each function: with a random layout, what they have in common is a matter of luck.
+const PAIRS: u64 = 3;
+/// Sandboxes that are taken to share a base, where its price is counted.
+const SHARERS: u64 = 16;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dormouse bench encode --quick
+  dormouse bench encode --json encode.json --svg encode.svg
+  dormouse bench encode --workers sklearn --layout random
+
+Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
+pub(crate) struct Args {
+    /// One round, and two workers: less than a minute
+    #[arg(long)]
+    quick: bool,
+    /// Write all figures here, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Draw a chart here
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+    /// How often everything is encoded and decoded; the quickest counts [default: 2, quick: 1]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: Option<u64>,
+    /// Pairs of processes of the same function; the one in the middle is shown [default: 3, quick: 1]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
+    pairs: Option<u64>,
+    /// Where memory lies [default: both]
+    #[arg(long, value_enum)]
+    layout: Option<Placing>,
+    /// What to run [default: all, quick: hello,pandas]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    workers: Vec<Kind>,
+}
+
+/// Where the memory of workers lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Placing {
+    /// At the same addresses in all of a kind, with the same hash seed
+    Pinned,
+    /// Anywhere, with random hash seeds
+    Random,
+}
+
+impl Placing {
+    fn name(self) -> &'static str {
+        match self {
+            Placing::Pinned => "pinned",
+            Placing::Random => "random",
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::io("start the bench", &error))?;
+    let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
+    let bench = measure(args, &stop)?;
+    output::print(&bench.table(output::width()))?;
+    if let Some(path) = &args.json {
+        write(path, &output::json(&bench)?)?;
+    }
+    if let Some(path) = &args.svg {
+        write(path, &report::encode_chart::svg(&bench).map_err(|error| Failure::of(&error))?)?;
+    }
+    Ok(())
+}
+
+fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
+    let (rounds, pairs) = if args.quick { (1, 1) } else { (ROUNDS, PAIRS) };
+    let (rounds, pairs) = (args.rounds.unwrap_or(rounds), args.pairs.unwrap_or(pairs));
+    let placings = args.layout.map_or(vec![Placing::Random, Placing::Pinned], |placing| vec![placing]);
+    let progress = progress_bar(0);
+    let (mut cases, mut notes, mut environment) = (Vec::new(), Vec::new(), None);
+    for placing in placings {
+        let secret = (placing == Placing::Pinned).then_some(LAYOUT_SECRET);
+        let workshop = Workshop::open(secret, stop.clone())?;
+        let (kinds, missing) = runnable(&workshop, &kinds(args))?;
+        notes.extend(missing.into_iter().filter(|_| environment.is_none()));
+        environment = Some(environment::look(&workshop, None));
+        cases.extend(Round { workshop: &workshop, placing, rounds, pairs, progress: &progress }.run(&kinds)?);
+    }
+    progress.finish_and_clear();
+    notes.extend(how_it_counts());
+    let setting = EncodeSetting { rounds, pairs, sharers: SHARERS };
+    Ok(EncodeBench { environment: environment.unwrap_or_default(), setting, cases, notes })
+}
+
+fn kinds(args: &Args) -> Vec<Kind> {
+    match (args.workers.is_empty(), args.quick) {
+        (false, _) => args.workers.clone(),
+        (true, true) => vec![Kind::Hello, Kind::Pandas],
+        (true, false) => vec![Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node],
+    }
+}
+
+/// All cases with one layout.
+struct Round<'a> {
+    workshop: &'a Workshop,
+    placing: Placing,
+    rounds: u64,
+    pairs: u64,
+    progress: &'a ProgressBar,
+}
+
+impl Round<'_> {
+    /// Each function against a process of the same function, and those in Python against the function before it.
+    fn run(&self, kinds: &[Kind]) -> Result<Vec<EncodeCase>, BenchError> {
+        let mut cases = Vec::new();
+        let mut other: Option<(Kind, Image)> = None;
+        for &kind in kinds {
+            let (base, target) = (self.read(kind)?, self.read(kind)?);
+            let mut pairs = vec![self.case((kind, &target), (kind, &base))?];
+            for _ in 1..self.pairs {
+                pairs.push(self.case((kind, &self.read(kind)?), (kind, &self.read(kind)?))?);
+            }
+            cases.extend(EncodeCase::median(pairs));
+            if let Some((other, image)) = other.as_ref().filter(|_| kind != Kind::Node) {
+                cases.push(self.case((kind, &target), (*other, image))?);
+            }
+            other = Some((kind, base));
+        }
+        Ok(cases)
+    }
+
+    fn read(&self, kind: Kind) -> Result<Image, BenchError> {
+        self.progress.set_message(format!("{} {}", self.placing.name(), kind.name()));
+        if self.workshop.stop.is_asked() {
+            Err(BenchError::Interrupted)
+        } else {
+            Image::of(self.workshop, kind)
+        }
+    }
+
+    fn case(&self, target: (Kind, &Image), base: (Kind, &Image)) -> Result<EncodeCase, BenchError> {
+        let pairing = Pairing::find(target.1, base.1);
+        let refused = || BenchError::Ours { doing: "encode", said: "no memory for a compressor".to_owned() };
+        let measuring = Measuring::new(target.1, base.1, &pairing).ok_or_else(refused)?;
+        let mut encoders = Vec::new();
+        for (name, mut encoder) in encoders_compared(base.1).ok_or_else(refused)? {
+            if self.workshop.stop.is_asked() {
+                return Err(BenchError::Interrupted);
+            }
+            encoders.push(measuring.measure(name, &mut *encoder, self.rounds)?);
+        }
+        let (worse_groups, worse_bytes) = measuring.worse_than_page_by_page().ok_or_else(refused)?;
+        Ok(EncodeCase {
+            layout: self.placing.name().to_owned(),
+            worker: target.0.name().to_owned(),
+            base: base.0.name().to_owned(),
+            content_bytes: target.1.content_bytes(),
+            rest_bytes: (pairing.rest.len() * pages::PAGE_SIZE) as u64,
+            base_bytes: measuring.base_bytes(),
+            relocation_bytes: pairing.relocation.to_bytes().len() as u64,
+            relocation_runs: pairing.relocation.run_count() as u64,
+            find_us: u64::try_from(pairing.took.as_micros()).unwrap_or(u64::MAX),
+            worse_groups,
+            worse_bytes,
+            encoders,
+            kept_shares: Vec::new(),
+        })
+    }
+}
+
+type Named = (&'static str, Box<dyn Encoder>);
+
+/// In the order of the table; the last is what dormouse does.
+fn encoders_compared(base: &Image) -> Option<Vec<Named>> {
+    Some(vec![
+        ("lz4, 16 pages", Box::new(Lz4(Scope::All(16)))),
+        ("zstd, page by page", Box::new(Zstd::new(Scope::All(1))?)),
+        ("zstd, 16 pages", Box::new(Zstd::new(Scope::All(16))?)),
+        ("identical pages alone", Box::new(Nothing)),
+        ("identical, zstd 16 pages", Box::new(Zstd::new(Scope::Rest(16))?)),
+        ("identical, zstd dictionary", Box::new(dictionary::Dictionary::train(&base.pages)?)),
+        ("xor, lz4", Box::new(xor::Xor::lz4()?)),
+        ("xor, zstd", Box::new(xor::Xor::zstd()?)),
+        ("copies, zstd", Box::new(copies::Copies::new()?)),
+        ("words and distances, zstd", Box::new(words::Words::new(false)?)),
+        ("words relocated, zstd", Box::new(words::Words::new(true)?)),
+        ("lz4 after relocated", Box::new(lz4_after::Lz4After)),
+        ("zstd after base pages", Box::new(Patch::new(false)?)),
+        ("dormouse: after relocated", Box::new(Patch::new(true)?)),
+    ])
+}
+
+fn how_it_counts() -> [String; 4] {
+    [
+        format!(
+            "kept: share of the pages that are not zero; everything but the base counted: bytes, {} for each piece and 1 \
+             for each page, the relocation. With base: plus 1/{SHARERS} of the base process, compressed in groups of 8 pages",
+            measure::PIECE_BYTES
+        ),
+        "identical pages are not kept and take no time, but in the first three rows, which know no base".to_owned(),
+        "encode, decode: GB of pages a second on one core; decode begins with the compressed base pages. To find base \
+         pages and to learn the relocation is the same for all and stands in `find`"
+            .to_owned(),
+        "every page that was decoded was compared with what it was".to_owned(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use pages::{PAGE_SIZE, Page, Relocation};
+
+    use super::encoder::Group;
+    use super::*;
+
+    fn page(first: u64, step: u64) -> Page {
+        let mut page = [0; PAGE_SIZE];
+        for (at, bytes) in (0..).zip(page.as_chunks_mut::<8>().0) {
+            *bytes = (if at % 3 == 0 { first + at * step } else { at % 7 }).to_le_bytes();
+        }
+        page
+    }
+
+    /// Every encoder, on `pages` against `base`: each page comes back.
+    #[track_caller]
+    fn check(base: &[Page], pages: &[Page], places: &[Option<usize>]) {
+        let samples: Vec<Page> = (0..200).map(|nth| page(nth << 33, 16 + nth)).collect();
+        let image = Image { mapped: Vec::new(), addrs: Vec::new(), pages: samples };
+        for (name, mut encoder) in encoders_compared(&image).unwrap() {
+            let relocation = &Relocation::none();
+            let pieces = encoder.encode(&Group { pages, base, places, relocation }).unwrap();
+            let mut decoded = vec![[0xa5; PAGE_SIZE]; pages.len()];
+            let decode =
+                encoder.decode(&pieces, &Group { pages: &[], base, places, relocation }, &mut decoded);
+            assert!(decode.is_some() && decoded == pages, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_rival_gives_back_what_it_got() {
+        let base = [page(1 << 40, 16), page(1 << 41, 32)];
+        let moved = {
+            let (mut page, source) = ([0; PAGE_SIZE], base[1]);
+            page[37..].copy_from_slice(&source[..PAGE_SIZE - 37]);
+            page
+        };
+        check(&base, &[page(1 << 42, 16), moved, base[0]], &[Some(0), Some(1), Some(0)]);
+        check(&base, &[[0; PAGE_SIZE], page(77, 1 << 50)], &[None, Some(1)]);
+        check(&[], &[page(5, 5)], &[None]);
+    }
+}
