@@ -1,8 +1,9 @@
 //! Groups of pages to bytes and back. Which pages go together is decided by the store.
 
 use crate::page_id::Page;
+use crate::patch::{PatchDecoder, PatchEncoder};
 use crate::store::PAGES_PER_GROUP;
-use crate::{Heat, PAGE_SIZE};
+use crate::{BASE_PAGES_PER_GROUP, Form, Heat, PAGE_SIZE, Relocation};
 
 /// Bytes in the largest group: what is decoded to read one page, at most.
 pub(crate) const GROUP_BYTES_MAX: usize = PAGES_PER_GROUP * PAGE_SIZE;
@@ -19,6 +20,8 @@ pub(crate) enum Codec {
     Lz4,
     /// One zstd frame.
     Zstd,
+    /// One zstd frame that begins where the pages of a base group end.
+    Patch,
 }
 
 impl Codec {
@@ -39,14 +42,58 @@ pub struct Scratch {
     decoded: Box<[u8]>,
     /// For pages that go out in another order than they lie in their group.
     pub(crate) gathered: Box<[u8]>,
+    /// Base pages of a patch.
+    base: Box<[u8]>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
+    patches: Option<PatchDecoder>,
 }
 
 impl Scratch {
     /// Room for one group.
     pub fn new() -> Self {
         let room = || vec![0; GROUP_BYTES_MAX].into_boxed_slice();
-        Self { decoded: room(), gathered: room(), zstd: None }
+        let base = vec![0; BASE_PAGES_PER_GROUP * PAGE_SIZE].into_boxed_slice();
+        Self { decoded: room(), gathered: room(), base, zstd: None, patches: None }
+    }
+
+    /// Decodes a base group of `pages` pages for `decode_patch`, with its pointers where they point to in the process
+    /// of the patch.
+    pub(crate) fn decode_base(
+        &mut self,
+        codec: Codec,
+        blob: &[u8],
+        pages: usize,
+        relocation: &Relocation,
+    ) -> Result<(), Undecodable> {
+        let room = self.base.get_mut(..pages * PAGE_SIZE).ok_or(Undecodable)?;
+        match codec {
+            Codec::Whole if blob.len() == room.len() => room.copy_from_slice(blob),
+            Codec::Whole | Codec::Patch => return Err(Undecodable),
+            Codec::Lz4 | Codec::Zstd => {
+                if decode_into(&mut self.zstd, codec, blob, room)? != room.len() {
+                    return Err(Undecodable);
+                }
+            }
+        }
+        relocation.apply(room);
+        Ok(())
+    }
+
+    /// The content of a patch group of `pages` pages against the `base_pages` pages that were decoded last.
+    pub(crate) fn decode_patch(
+        &mut self,
+        blob: &[u8],
+        base_pages: usize,
+        pages: usize,
+    ) -> Result<(&[Page], &mut [u8]), Undecodable> {
+        let patches = match &mut self.patches {
+            Some(patches) => patches,
+            none => none.insert(PatchDecoder::new().ok_or(Undecodable)?),
+        };
+        let base = self.base.get(..base_pages * PAGE_SIZE).ok_or(Undecodable)?;
+        let into = self.decoded.get_mut(..pages * PAGE_SIZE).ok_or(Undecodable)?;
+        patches.decode(Form::Patch, blob, base, into).map_err(|_| Undecodable)?;
+        Ok((into.as_chunks().0, &mut self.gathered))
     }
 
     /// The content of a group of `pages` pages, and room to reorder it. Whole pages come without a copy.
@@ -59,6 +106,7 @@ impl Scratch {
         let len = pages * PAGE_SIZE;
         let content = match codec {
             Codec::Whole => blob,
+            Codec::Patch => return Err(Undecodable), // Its base is missing.
             Codec::Lz4 | Codec::Zstd => {
                 let into = self.decoded.get_mut(..len).ok_or(Undecodable)?;
                 if decode_into(&mut self.zstd, codec, blob, into)? != len {
@@ -99,6 +147,7 @@ fn decode_into(
 /// Room and contexts to compress with; costly to make, so a store keeps a few.
 pub(crate) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
+    patches: Option<PatchEncoder>,
     packed: Box<[u8]>,
     /// To decode again what was compressed.
     pub(crate) scratch: Scratch,
@@ -110,13 +159,26 @@ impl Encoder {
         // The group knows how long its content is: the frame need not say it.
         zstd.set_parameter(zstd::zstd_safe::CParameter::ContentSizeFlag(false))?;
         let room = lz4_flex::block::get_maximum_output_size(GROUP_BYTES_MAX);
-        Ok(Self { zstd, packed: vec![0; room].into_boxed_slice(), scratch: Scratch::new() })
+        Ok(Self { zstd, patches: None, packed: vec![0; room].into_boxed_slice(), scratch: Scratch::new() })
+    }
+
+    /// `content` as a patch against the `base_pages` pages that the scratch decoded last; `None` where that is not the
+    /// smallest way to keep it.
+    pub(crate) fn patch(&mut self, base_pages: usize, content: &[u8]) -> Option<Box<[u8]>> {
+        let patches = match &mut self.patches {
+            Some(patches) => patches,
+            none => none.insert(PatchEncoder::new()?),
+        };
+        let base = self.scratch.base.get(..base_pages * PAGE_SIZE)?;
+        let mut pieces = patches.encode(base, content).ok()?;
+        let piece = pieces.pop().filter(|piece| pieces.is_empty() && piece.form == Form::Patch)?;
+        Some(piece.bytes)
     }
 
     /// `content` compressed, if that saves a sixteenth of it: less is not worth decoding at every wake.
     pub(crate) fn pack(&mut self, codec: Codec, content: &[u8]) -> Option<&[u8]> {
         let len = match codec {
-            Codec::Whole => return None,
+            Codec::Whole | Codec::Patch => return None,
             Codec::Lz4 => lz4_flex::block::compress_into(content, &mut self.packed).ok()?,
             Codec::Zstd => self.zstd.compress_to_buffer(content, &mut *self.packed).ok()?,
         };

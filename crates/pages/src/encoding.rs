@@ -10,6 +10,8 @@ pub enum Encoding {
     Zero,
     /// The store had an equal page of this domain; every byte was compared.
     Same(SlotId),
+    /// A new page, kept as what tells it apart from base pages.
+    Patched(SlotId),
     /// A new page, compressed together with its neighbours.
     Packed(SlotId),
     /// A new page that does not compress.
@@ -21,7 +23,7 @@ impl Encoding {
     pub fn slot(self) -> Option<SlotId> {
         match self {
             Self::Zero => None,
-            Self::Same(slot) | Self::Packed(slot) | Self::Whole(slot) => Some(slot),
+            Self::Same(slot) | Self::Patched(slot) | Self::Packed(slot) | Self::Whole(slot) => Some(slot),
         }
     }
 }

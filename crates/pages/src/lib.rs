@@ -43,6 +43,6 @@ pub use patch::{
 pub use registry::{BaseImage, BasePage, Hit, MemoryRegistry, Registry};
 pub use relocation::{Relocation, RelocationBuilder, RelocationError};
 pub use store::{
-    Fill, FillError, FillJob, FillPlan, JobIndex, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId, Store,
-    StoreError, StoreShare, StoreStats,
+    Fill, FillError, FillJob, FillPlan, JobIndex, Like, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId,
+    Store, StoreError, StoreShare, StoreStats,
 };

@@ -5,6 +5,7 @@
 
 mod fill;
 mod group;
+mod patched;
 mod put;
 mod share;
 mod slots;
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use fill::damaged_group_is_noticed;
 pub use fill::{Fill, FillError, FillJob, FillPlan, JobIndex, ReadError};
-pub use put::{PAGES_PER_PUT, StoreError};
+pub use put::{Like, PAGES_PER_PUT, StoreError};
 pub use share::StoreShare;
 pub use slots::SlotId;
 
@@ -27,12 +28,12 @@ use crate::{Arena, Encoding};
 use group::Shared;
 use tables::Tables;
 
-/// Pages that are encoded together: what compresses them well, and no more than 64 KiB to decode to read one.
+/// Most pages that are encoded together: what compresses them well, and no more than 64 KiB to decode to read one.
 pub const PAGES_PER_GROUP: usize = 16;
 
 /// Encoders that wait for the next call. More threads than that put at once only while much falls asleep, and
-/// each encoder holds about half a megabyte.
-const IDLE_ENCODERS_MAX: usize = 4;
+/// each encoder holds half a megabyte, and another one once it has made patches.
+const IDLE_ENCODERS_MAX: usize = 2;
 
 /// Keeps pages by content, in an arena.
 pub struct Store<A: Arena> {
@@ -99,7 +100,8 @@ impl<A: Arena> Store<A> {
 
     fn unpin(&self, references: impl Iterator<Item = (SlotId, u32)>) {
         let mut tables = self.tables();
-        let unwanted: Vec<_> = references.filter_map(|(slot, refs)| tables.unpin(slot, refs)).collect();
+        let mut unwanted = Vec::new();
+        references.for_each(|(slot, refs)| tables.unpin(slot, refs, &mut unwanted));
         tables.shrink();
         drop(tables);
         drop(unwanted); // Freeing may call the kernel, so not under the lock.

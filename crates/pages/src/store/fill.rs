@@ -270,7 +270,7 @@ impl Order {
 
 /// Whether a job over `blob`, as a group of `pages` pages, tells that it is not what was put.
 pub(crate) fn damaged_group_is_noticed(codec: u8, pages: u8, blob: &[u8]) -> bool {
-    use super::group::Shared;
+    use super::group::{Base, Shared};
     use crate::codec::Codec;
     use crate::page_id::PageHasher;
     use crate::{Domain, HeapArena};
@@ -278,8 +278,13 @@ pub(crate) fn damaged_group_is_noticed(codec: u8, pages: u8, blob: &[u8]) -> boo
     let hasher = PageHasher::new(&[0; 32]);
     let id = hasher.page_id(&[0xa5; PAGE_SIZE]);
     let shared = Arc::new(Shared { arena: HeapArena::new(u64::MAX), hasher });
-    let codec = [Codec::Whole, Codec::Lz4, Codec::Zstd][usize::from(codec) % 3];
-    let Ok(group) = Group::put(&shared, (&Domain::private(0), 0), (codec, pages), blob) else { return false };
+    let codec = [Codec::Whole, Codec::Lz4, Codec::Zstd, Codec::Patch][usize::from(codec) % 4];
+    let whose = (&Domain::private(0), 0);
+    let base = (codec == Codec::Patch)
+        .then(|| Group::put(&shared, whose, (Codec::Whole, 1), None, &[0xa5; PAGE_SIZE]));
+    let Ok(base) = base.transpose() else { return false };
+    let base = base.map(|group| Base { group: Arc::new(group), number: 0, relocation: Arc::default() });
+    let Ok(group) = Group::put(&shared, whose, (codec, pages), base, blob) else { return false };
     let wanted = (0..pages).map(|index| Wanted { addr: PageAddr::default() + u64::from(index), id, index });
     let job = FillJob { group: Arc::new(group), wanted: wanted.take(super::PAGES_PER_GROUP).collect() };
     let was_put = |page: &[u8]| page.iter().all(|&byte| byte == 0xa5);

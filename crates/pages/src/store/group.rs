@@ -6,7 +6,7 @@ use super::slots::Place;
 use crate::arena::Arena;
 use crate::codec::{Codec, Scratch, Undecodable};
 use crate::page_id::{Page, PageHasher};
-use crate::{ArenaError, Domain};
+use crate::{ArenaError, BASE_PAGES_PER_GROUP, Domain, Relocation};
 
 /// What all groups of a store need as long as any of them lives.
 pub(super) struct Shared<A> {
@@ -23,6 +23,25 @@ pub(super) struct Group<A: Arena> {
     pub(super) pages: u8,
     pub(super) domain: Domain,
     pub(super) domain_tag: u64,
+    /// What the pages of a patch group were compared with.
+    pub(super) base: Option<Base<A>>,
+}
+
+/// The base of a patch group.
+pub(super) struct Base<A: Arena> {
+    /// Its pages. No patches themselves: reading one page decodes two groups at most.
+    pub(super) group: Arc<Group<A>>,
+    /// Its number in the table, where it stays as long as there are groups with it as base.
+    pub(super) number: u32,
+    /// Where its pointers point to in the process of the patch group.
+    pub(super) relocation: Arc<Relocation>,
+}
+
+impl<A: Arena> Clone for Base<A> {
+    fn clone(&self) -> Self {
+        let Self { group, number, relocation } = self;
+        Self { group: Arc::clone(group), number: *number, relocation: Arc::clone(relocation) }
+    }
 }
 
 impl<A: Arena> Group<A> {
@@ -31,13 +50,19 @@ impl<A: Arena> Group<A> {
         shared: &Arc<Shared<A>>,
         (domain, domain_tag): (&Domain, u64),
         (codec, pages): (Codec, u8),
+        base: Option<Base<A>>,
         bytes: &[u8],
     ) -> Result<Self, ArenaError> {
         // Whole pages are aligned like pages, so that they could be mapped instead of copied.
         let align = if codec == Codec::Whole { crate::PAGE_SIZE } else { 1 };
         let blob = Some(shared.arena.put(bytes, align)?);
         let (shared, domain) = (Arc::clone(shared), domain.clone());
-        Ok(Self { shared, blob, len_bytes: bytes.len() as u32, codec, pages, domain, domain_tag })
+        Ok(Self { shared, blob, len_bytes: bytes.len() as u32, codec, pages, domain, domain_tag, base })
+    }
+
+    /// Whether others may be patches against it.
+    pub(super) fn can_be_base(&self) -> bool {
+        self.base.is_none() && usize::from(self.pages) <= BASE_PAGES_PER_GROUP
     }
 
     /// All its pages, and room to reorder them.
@@ -46,7 +71,20 @@ impl<A: Arena> Group<A> {
         scratch: &'a mut Scratch,
     ) -> Result<(&'a [Page], &'a mut [u8]), Undecodable> {
         let bytes = self.blob.as_ref().map_or(&[][..], |blob| self.shared.arena.get(blob));
-        scratch.decode(self.codec, bytes, usize::from(self.pages))
+        let pages = usize::from(self.pages);
+        let Some(base) = &self.base else { return scratch.decode(self.codec, bytes, pages) };
+        base.group.decode_base(scratch, &base.relocation)?;
+        scratch.decode_patch(bytes, usize::from(base.group.pages), pages)
+    }
+
+    /// Has the scratch keep its pages, relocated.
+    pub(super) fn decode_base(
+        &self,
+        scratch: &mut Scratch,
+        relocation: &Relocation,
+    ) -> Result<(), Undecodable> {
+        let bytes = self.blob.as_ref().map_or(&[][..], |blob| self.shared.arena.get(blob));
+        scratch.decode_base(self.codec, bytes, usize::from(self.pages), relocation)
     }
 }
 
@@ -58,10 +96,13 @@ impl<A: Arena> Drop for Group<A> {
     }
 }
 
-/// A group in the table of groups, with the number of its pages that are still wanted.
+/// A group in the table of groups.
 struct Entry<A: Arena> {
     group: Arc<Group<A>>,
+    /// Pages of it that are still wanted.
     live: u32,
+    /// Groups that have it as base, and callers that are about to make one.
+    dependants: u32,
 }
 
 /// All groups, numbered.
@@ -77,7 +118,10 @@ impl<A: Arena> GroupTable<A> {
 
     /// Adds a group of which `live` pages are wanted. `None` if there are too many.
     pub(super) fn insert(&mut self, group: Arc<Group<A>>, live: u32) -> Option<u32> {
-        let entry = Some(Entry { group, live });
+        if let Some(base) = &group.base {
+            self.hold(base.number);
+        }
+        let entry = Some(Entry { group, live, dependants: 0 });
         if let Some(number) = self.free.pop() {
             self.entries[number as usize] = entry;
             return Some(number);
@@ -96,22 +140,60 @@ impl<A: Arena> GroupTable<A> {
         self.entries.get(number as usize).and_then(Option::as_ref).map_or(0, |entry| entry.live)
     }
 
-    /// What one wanted page of the group costs in the arena.
-    pub(super) fn page_bytes(&self, number: u32) -> f64 {
-        let entry = self.entries.get(number as usize).and_then(Option::as_ref);
-        entry.map_or(0.0, |entry| f64::from(entry.group.len_bytes) / f64::from(entry.live))
+    fn entry(&self, number: u32) -> Option<&Entry<A>> {
+        self.entries.get(number as usize)?.as_ref()
     }
 
-    /// One page is no longer wanted. Returns the group if it was the last one.
-    pub(super) fn forget_page(&mut self, number: u32) -> Option<Arc<Group<A>>> {
-        let place = self.entries.get_mut(number as usize)?;
-        let entry = place.as_mut()?;
+    /// What one wanted page of the group costs in the arena: its part of the group, and of the base. Those who share
+    /// a base (its own pages that are wanted, and each group of patches) pay alike for it.
+    pub(super) fn page_bytes(&self, number: u32) -> f64 {
+        let Some(entry) = self.entry(number) else { return 0.0 };
+        let of_base = entry.group.base.as_ref().map_or(0.0, |base| self.part_bytes(base.number));
+        match &entry.group.base {
+            Some(_) => (f64::from(entry.group.len_bytes) + of_base) / f64::from(entry.live),
+            None => self.part_bytes(number),
+        }
+    }
+
+    /// What each of those who use a group that is no patch pays for it.
+    fn part_bytes(&self, number: u32) -> f64 {
+        let bytes = |entry: &Entry<A>| {
+            f64::from(entry.group.len_bytes) / f64::from((entry.live + entry.dependants).max(1))
+        };
+        self.entry(number).map_or(0.0, bytes)
+    }
+
+    /// Keeps a group in the table, whether or not its pages are wanted.
+    pub(super) fn hold(&mut self, number: u32) {
+        if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
+            entry.dependants += 1;
+        }
+    }
+
+    /// Ends one `hold`. Returns the group if nothing of it is needed any more.
+    pub(super) fn let_go(&mut self, number: u32) -> Option<Arc<Group<A>>> {
+        let entry = self.entries.get_mut(number as usize)?.as_mut()?;
+        entry.dependants -= 1;
+        self.remove_if_unused(number)
+    }
+
+    /// One page is no longer wanted. Adds the groups of which nothing is needed any more.
+    pub(super) fn forget_page(&mut self, number: u32, unwanted: &mut Vec<Arc<Group<A>>>) {
+        let Some(Some(entry)) = self.entries.get_mut(number as usize) else { return };
         entry.live -= 1;
-        if entry.live > 0 {
+        let Some(group) = self.remove_if_unused(number) else { return };
+        unwanted.extend(group.base.as_ref().and_then(|base| self.let_go(base.number)));
+        unwanted.push(group);
+    }
+
+    fn remove_if_unused(&mut self, number: u32) -> Option<Arc<Group<A>>> {
+        let place = self.entries.get_mut(number as usize)?;
+        if place.as_ref().is_some_and(|entry| entry.live > 0 || entry.dependants > 0) {
             return None;
         }
+        let entry = place.take()?;
         self.free.push(number);
-        place.take().map(|entry| entry.group)
+        Some(entry.group)
     }
 
     /// Gives memory back when nothing is left. Numbers in use pin the table, so there is no halfway.

@@ -1,21 +1,33 @@
 //! Puts pages into the store. A page counts as put when it was decoded again and found the same.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError};
 
-use super::group::Group;
+use super::patched::Held;
 use super::slots::SlotId;
 use super::tables::{Candidate, Fresh, FreshPage};
 use super::{IDLE_ENCODERS_MAX, PAGES_PER_GROUP, Store};
 use crate::codec::{Codec, Encoder, Scratch};
 use crate::encoding::is_zero;
 use crate::page_id::{Page, PageId};
-use crate::{Arena, ArenaError, Domain, Encoding, Heat};
+use crate::{Arena, ArenaError, BASE_PAGES_PER_GROUP, Domain, Encoding, Heat, Relocation};
 
 /// Pages in one call: a megabyte. Enough to find neighbours, and soon done, so that a sleep can be broken off.
 pub const PAGES_PER_PUT: usize = 256;
+
+/// What is known of pages before they are put.
+#[derive(Clone, Copy, Debug)]
+pub enum Like<'a> {
+    /// Nothing.
+    Nothing,
+    /// Others will be like them: they are to be base pages.
+    BasePages,
+    /// Each is probably like the page in this slot, with pointers relocated. A hint: wrong ones cost savings only.
+    Slots(&'a [Option<SlotId>], &'a Arc<Relocation>),
+}
 
 /// Pages could not be put. Nothing of the call is kept.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +68,7 @@ pub enum StoreError {
 
 /// What is known of one page of a call.
 #[derive(Clone, Copy)]
-enum Found {
+pub(super) enum Found {
     Zero,
     /// Equal to an earlier page of the same call.
     Twin {
@@ -71,6 +83,12 @@ enum Found {
     Kept(Encoding),
 }
 
+impl Found {
+    pub(super) fn is_new(&self) -> bool {
+        matches!(self, Found::New { .. })
+    }
+}
+
 /// A page that the store has, in a group where it should not be.
 struct Misplaced {
     nth: usize,
@@ -82,13 +100,24 @@ impl<A: Arena> Store<A> {
     /// Puts pages, at most [`PAGES_PER_PUT`], and says how each is kept now. Pages that are put together lie
     /// together.
     pub fn put(&self, domain: &Domain, pages: &[u8], heat: Heat) -> Result<Vec<Encoding>, StoreError> {
+        self.put_like(domain, pages, heat, Like::Nothing)
+    }
+
+    /// The same for pages of which something is known.
+    pub fn put_like(
+        &self,
+        domain: &Domain,
+        pages: &[u8],
+        heat: Heat,
+        like: Like<'_>,
+    ) -> Result<Vec<Encoding>, StoreError> {
         let pages = whole_pages(pages)?;
         let mut encoder = self.take_encoder()?;
         let domain = (domain, self.shared.hasher.domain_tag(domain));
         let mut found = self.look_at(pages);
         let codec = Codec::for_heat(heat);
         let misplaced = self.find_known(domain, pages, &mut found, codec, &mut encoder.scratch);
-        let kept = self.keep_new(domain, pages, &mut found, codec, &mut encoder);
+        let kept = self.keep_new(domain, pages, &mut found, (codec, like), &mut encoder);
         let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, codec, &mut encoder));
         self.give_encoder(encoder);
         let encodings: Vec<Encoding> = (0..found.len()).filter_map(|nth| encoding(&found, nth)).collect();
@@ -170,14 +199,10 @@ impl<A: Arena> Store<A> {
         codec: Codec,
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
-        for misplaced in misplaced.chunks(PAGES_PER_GROUP) {
-            let member = |(index, page): (usize, &Misplaced)| FreshPage {
-                nth: page.nth,
-                index: index as u8,
-                id: page.id,
-                refs: NonZeroU32::MIN,
-            };
-            let members = misplaced.iter().enumerate().map(member).collect();
+        for misplaced in misplaced.chunks(pages_per_group(codec, Like::Nothing)) {
+            let member =
+                |page: &Misplaced| FreshPage { nth: page.nth, index: 0, id: page.id, refs: NonZeroU32::MIN };
+            let members = misplaced.iter().map(member).collect();
             let fresh = self.encode_group(domain, pages, members, codec, encoder)?;
             let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
             let unwanted = self.tables().rehouse(&fresh, &slots);
@@ -192,10 +217,11 @@ impl<A: Arena> Store<A> {
         domain: (&Domain, u64),
         pages: &[Page],
         found: &mut [Found],
-        codec: Codec,
+        (codec, like): (Codec, Like<'_>),
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
-        let mut fresh = self.encode(domain, pages, found, codec, encoder)?;
+        let held = self.hold_bases(domain.0, found, like);
+        let mut fresh = self.encode(domain, pages, found, (codec, like, &held), encoder)?;
         // Encoding took a while. Sandboxes of one function often fall asleep together, and then another thread
         // has just put the same pages; without this look, both copies would stay.
         self.find_known(domain, pages, found, codec, &mut encoder.scratch);
@@ -207,9 +233,11 @@ impl<A: Arena> Store<A> {
         let full = StoreError::Full { pages: tables.pages() };
         let slots = tables.insert(&fresh);
         drop(tables);
+        drop(held); // Those that are bases now hold themselves.
         for (Fresh { group, pages }, slots) in fresh.iter().zip(slots.ok_or(full)?) {
             for (page, slot) in pages.iter().zip(slots) {
                 found[page.nth] = Found::Kept(match group.codec {
+                    Codec::Patch => Encoding::Patched(slot),
                     Codec::Whole => Encoding::Whole(slot),
                     Codec::Lz4 | Codec::Zstd => Encoding::Packed(slot),
                 });
@@ -218,27 +246,30 @@ impl<A: Arena> Store<A> {
         Ok(())
     }
 
-    /// Puts new pages into the arena, in groups of neighbours; those that do not compress apart from the rest.
+    /// Puts new pages into the arena: as patches where they have a base, else in groups of neighbours; those that do
+    /// not compress apart from the rest.
     fn encode(
         &self,
         domain: (&Domain, u64),
         pages: &[Page],
         found: &[Found],
-        codec: Codec,
+        (codec, like, held): (Codec, Like<'_>, &Held<'_, A>),
         encoder: &mut Encoder,
     ) -> Result<Vec<Fresh<A>>, StoreError> {
+        let mut fresh = self.encode_patches(domain, pages, found, held, encoder)?;
+        let mut is_patched = vec![false; pages.len()];
+        fresh.iter().flat_map(|group| &group.pages).for_each(|page| is_patched[page.nth] = true);
         let (mut pack, mut whole) = (Vec::new(), Vec::new());
         for (nth, page) in found.iter().enumerate() {
-            if let Found::New { id, refs } = *page {
+            if let (false, Some(page)) = (is_patched[nth], FreshPage::of(nth, page)) {
                 let kind = if encoder.is_incompressible(&pages[nth]) { &mut whole } else { &mut pack };
-                let index = (kind.len() % PAGES_PER_GROUP) as u8;
-                kind.push(FreshPage { nth, index, id, refs });
+                kind.push(page);
             }
         }
-        let mut fresh = Vec::new();
         for (mut members, codec) in [(pack, codec), (whole, Codec::Whole)] {
+            let most = pages_per_group(codec, like);
             while !members.is_empty() {
-                let group: Vec<_> = members.drain(..members.len().min(PAGES_PER_GROUP)).collect();
+                let group: Vec<_> = members.drain(..members.len().min(most)).collect();
                 fresh.push(self.encode_group(domain, pages, group, codec, encoder)?);
             }
         }
@@ -253,25 +284,14 @@ impl<A: Arena> Store<A> {
         codec: Codec,
         encoder: &mut Encoder,
     ) -> Result<Fresh<A>, StoreError> {
-        let count = members.len();
-        let (first, last) = (members[0].nth, members[count - 1].nth);
-        let gathered: Vec<Page>; // Only where others lie between them.
-        let content = if last - first + 1 == count {
-            &pages[first..=last]
-        } else {
-            gathered = members.iter().map(|page| pages[page.nth]).collect();
-            &gathered
-        };
-        let bytes = content.as_flattened();
-        let (codec, bytes) = match encoder.pack(codec, bytes) {
-            Some(packed) => (codec, packed),
-            None => (Codec::Whole, bytes),
-        };
-        let put = Group::put(&self.shared, domain, (codec, count as u8), bytes);
-        let group = put.map_err(|source| StoreError::Arena { pages: count, source })?;
-        match group.decode(&mut encoder.scratch) {
-            Ok((again, _)) if again == content => Ok(Fresh { group: Arc::new(group), pages: members }),
-            _ => Err(StoreError::Unfaithful { pages: count }),
+        let content = gather(pages, &members);
+        let packed = encoder.pack(codec, content.as_flattened()).map(Box::<[u8]>::from);
+        match packed {
+            Some(packed) => self.put_group(domain, (codec, None), &content, members, &packed, encoder),
+            None => {
+                let bytes = content.as_flattened();
+                self.put_group(domain, (Codec::Whole, None), &content, members, bytes, encoder)
+            }
         }
     }
 
@@ -285,6 +305,25 @@ impl<A: Arena> Store<A> {
         if idle.len() < IDLE_ENCODERS_MAX {
             idle.push(encoder);
         }
+    }
+}
+
+/// How many pages are encoded together. Base pages share their 64 KiB with the patches against them, and hot pages
+/// are often base pages.
+fn pages_per_group(codec: Codec, like: Like<'_>) -> usize {
+    match (codec, like) {
+        (Codec::Lz4, _) | (_, Like::BasePages) => BASE_PAGES_PER_GROUP,
+        _ => PAGES_PER_GROUP,
+    }
+}
+
+/// The pages that belong to `members`, one behind the other; copied only where others lie between them.
+pub(super) fn gather<'a>(pages: &'a [Page], members: &[FreshPage]) -> Cow<'a, [Page]> {
+    match (members.first(), members.last()) {
+        (Some(first), Some(last)) if last.nth - first.nth + 1 == members.len() => {
+            Cow::Borrowed(&pages[first.nth..=last.nth])
+        }
+        _ => members.iter().map(|page| pages[page.nth]).collect(),
     }
 }
 

@@ -10,6 +10,8 @@ use crate::{Arena, Manifest};
 pub struct StoreShare {
     /// Its part of pages that other manifests have too.
     pub identical_bytes: u64,
+    /// Patches of its own, and their part of the base pages.
+    pub patched_bytes: u64,
     /// Pages of its own, compressed.
     pub packed_bytes: u64,
     /// Pages of its own, kept whole.
@@ -23,7 +25,7 @@ impl<A: Arena> Store<A> {
     pub fn share(&self, manifest: &Manifest) -> StoreShare {
         let mut slots: Vec<_> = manifest.slots().collect();
         slots.sort_unstable();
-        let (mut identical, mut packed, mut whole, mut pages) = (0.0, 0.0, 0.0, 0.0);
+        let (mut identical, mut patched, mut packed, mut whole, mut pages) = (0.0, 0.0, 0.0, 0.0, 0.0);
         let tables = self.tables();
         for same in slots.chunk_by(|a, b| a == b) {
             let Some((kept, group)) = tables.find(same[0]) else { continue };
@@ -33,14 +35,15 @@ impl<A: Arena> Store<A> {
             // References of one manifest alone make a page its own, however many they are.
             let whose = match group.codec {
                 _ if own_refs < refs => &mut identical,
+                Codec::Patch => &mut patched,
                 Codec::Whole => &mut whole,
                 Codec::Lz4 | Codec::Zstd => &mut packed,
             };
             *whose += tables.page_bytes(kept) * part;
         }
         let table_bytes = tables.heap_bytes() as f64 * pages / (tables.pages().max(1) as f64);
-        let [identical_bytes, packed_bytes, whole_bytes, table_bytes] =
-            [identical, packed, whole, table_bytes].map(|bytes| bytes.round() as u64);
-        StoreShare { identical_bytes, packed_bytes, whole_bytes, table_bytes }
+        let [identical_bytes, patched_bytes, packed_bytes, whole_bytes, table_bytes] =
+            [identical, patched, packed, whole, table_bytes].map(|bytes| bytes.round() as u64);
+        StoreShare { identical_bytes, patched_bytes, packed_bytes, whole_bytes, table_bytes }
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::group::{Group, GroupTable};
+use super::group::{Base, Group, GroupTable};
+use super::put::Found;
 use super::slots::{Place, Slot, SlotId, SlotTable};
-use crate::Domain;
 use crate::arena::Arena;
 use crate::codec::Codec;
 use crate::page_id::PageId;
+use crate::{Domain, Relocation};
 
 /// Slots with the same hash that are compared before a page counts as new. More than one is next to impossible
 /// unless someone made his own pages collide, and then he should not get our time for it.
@@ -65,7 +66,8 @@ impl<A: Arena> Tables<A> {
         let group = &candidate.group;
         let is_sparse = || self.groups.live(candidate.place.group()) * 2 <= u32::from(group.pages);
         match group.codec {
-            Codec::Whole => false,
+            // A patch is small wherever it lies, and its base group is often decoded for other pages anyhow.
+            Codec::Whole | Codec::Patch => false,
             Codec::Lz4 => group.pages > 1 && is_sparse(),
             Codec::Zstd => codec == Codec::Lz4 || (group.pages > 1 && is_sparse()),
         }
@@ -85,7 +87,9 @@ impl<A: Arena> Tables<A> {
                 None => number,
             });
         }
-        left.into_iter().filter_map(|group| self.groups.forget_page(group)).collect()
+        let mut unwanted = Vec::new();
+        left.into_iter().for_each(|group| self.groups.forget_page(group, &mut unwanted));
+        unwanted
     }
 
     /// Adds new groups with the pages of them that are wanted. Returns the slots of each group; `None`, and nothing is kept, if
@@ -97,7 +101,8 @@ impl<A: Arena> Tables<A> {
             if numbers.len() == fresh.len() { self.slots.insert(&slots_of(fresh, &numbers)) } else { None };
         let Some(slots) = slots else {
             for (number, fresh) in numbers.into_iter().zip(fresh) {
-                fresh.pages.iter().for_each(|_| drop(self.groups.forget_page(number)));
+                // The caller holds the groups: none is freed under the lock.
+                fresh.pages.iter().for_each(|_| self.groups.forget_page(number, &mut Vec::new()));
             }
             return None;
         };
@@ -118,16 +123,16 @@ impl<A: Arena> Tables<A> {
         index.insert_unique(hash(&slot), slot, hash);
     }
 
-    /// Gives back `refs` references to a slot. The group is returned if nothing of it is wanted any more, to be
-    /// dropped outside the lock. References that nobody gave are counted and otherwise ignored.
-    pub(super) fn unpin(&mut self, slot: SlotId, refs: u32) -> Option<Arc<Group<A>>> {
+    /// Gives back `refs` references to a slot. Adds the groups of which nothing is needed any more, to be dropped
+    /// outside the lock. References that nobody gave are counted and otherwise ignored.
+    pub(super) fn unpin(&mut self, slot: SlotId, refs: u32, unwanted: &mut Vec<Arc<Group<A>>>) {
         let Some(kept) = self.slots.get_mut(slot).filter(|kept| kept.refs.get() >= refs) else {
             self.strays += u64::from(refs);
-            return None;
+            return;
         };
         if let Some(left) = NonZeroU32::new(kept.refs.get() - refs) {
             kept.refs = left;
-            return None;
+            return;
         }
         let group = kept.place.group();
         let hash = slot_hash(&self.slots, &self.groups, slot);
@@ -135,14 +140,40 @@ impl<A: Arena> Tables<A> {
             entry.remove();
         }
         self.slots.remove(slot);
-        self.groups.forget_page(group)
+        self.groups.forget_page(group, unwanted);
+    }
+
+    /// The group that a page like this one lies in, if it may be a base in this domain; it stays where it is until
+    /// `let_go`. Whether the slot still keeps what the caller thinks makes no difference: what is compressed against
+    /// the wrong base is larger, and nothing else.
+    pub(super) fn hold_base(
+        &mut self,
+        domain: &Domain,
+        slot: SlotId,
+        relocation: &Arc<Relocation>,
+    ) -> Option<Base<A>> {
+        let number = self.slots.get(slot)?.place.group();
+        let group = self.groups.get(number)?;
+        if group.domain != *domain || !group.can_be_base() {
+            return None;
+        }
+        let base = Base { group: Arc::clone(group), number, relocation: Arc::clone(relocation) };
+        self.groups.hold(number);
+        Some(base)
+    }
+
+    /// Ends a `hold_base`. Returns the group if nothing of it is needed any more.
+    pub(super) fn let_go(&mut self, number: u32) -> Option<Arc<Group<A>>> {
+        self.groups.let_go(number)
     }
 
     /// Gives memory back after much was released.
     pub(super) fn shrink(&mut self) {
         let Self { slots, groups, index, .. } = self;
         groups.shrink();
-        if index.len() * 4 < index.capacity() {
+        if index.is_empty() {
+            *index = HashTable::new(); // Its capacity may be 0 although it is not: what was removed can count as used.
+        } else if index.len() * 4 < index.capacity() {
             index.shrink_to(index.len() * 2, |&slot| slot_hash(slots, groups, slot));
         }
     }
@@ -190,6 +221,14 @@ pub(super) struct FreshPage {
     pub(super) index: u8,
     pub(super) id: PageId,
     pub(super) refs: NonZeroU32,
+}
+
+impl FreshPage {
+    /// The page with this number in a call, if it is new.
+    pub(super) fn of(nth: usize, found: &Found) -> Option<FreshPage> {
+        let Found::New { id, refs } = *found else { return None };
+        Some(FreshPage { nth, index: 0, id, refs })
+    }
 }
 
 /// The slots of all pages in the order of their addresses, whatever group each went to.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use pages::{
-    Arena, Content, Domain, Encoding, Heat, Manifest, ManifestBuilder, PAGE_SIZE, PAGES_PER_PUT, PageAddr,
-    PageRange, Scratch, Store,
+    Arena, Content, Domain, Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PAGES_PER_PUT,
+    PageAddr, PageRange, Relocation, Scratch, Store,
 };
 use proptest::prelude::*;
 
@@ -30,7 +31,7 @@ pub(crate) fn specimens(count: Range<usize>) -> impl Strategy<Value = Vec<Specim
         2 => Just(Specimen::Zero),
         4 => (0..40u16).prop_map(Specimen::Text),
         2 => (0..20u16).prop_map(Specimen::Random),
-        1 => (0..4u16, any::<u16>()).prop_map(|(text, at)| Specimen::Near(text, at)),
+        3 => (0..4u16, any::<u16>()).prop_map(|(text, at)| Specimen::Near(text, at)),
         1 => any::<u8>().prop_map(Specimen::Counting),
         1 => (1..4u8).prop_map(Specimen::AlmostZero),
     ];
@@ -98,11 +99,44 @@ pub(crate) fn sandbox<A: Arena>(
     heat: Heat,
     pages: &[Specimen],
 ) -> Sandbox {
+    sandbox_like(store, domain, heat, pages, Hint::Nothing)
+}
+
+/// What is known of a sandbox before it sleeps.
+#[derive(Clone, Copy)]
+pub(crate) enum Hint<'a> {
+    Nothing,
+    BasePages,
+    /// Its pages are like those of this one at the same addresses.
+    Sandbox(&'a Sandbox, &'a Arc<Relocation>),
+}
+
+/// The same for a sandbox of which something is known.
+#[track_caller]
+pub(crate) fn sandbox_like<A: Arena>(
+    store: &Store<A>,
+    domain: &Domain,
+    heat: Heat,
+    pages: &[Specimen],
+    hint: Hint<'_>,
+) -> Sandbox {
     let mut builder = ManifestBuilder::new();
     let mut memory = BTreeMap::new();
     for (nth, piece) in pages.chunks(PAGES_PER_PUT).enumerate() {
         let start = addr(nth as u64 * 1000);
-        builder.extend(start, &store.put(domain, &content(piece), heat).unwrap());
+        let slot = |other: &Sandbox, nth: u64| match other.manifest.get(start + nth) {
+            Some(Content::Slots(slot)) => Some(slot),
+            _ => None,
+        };
+        let slots: Vec<_> = (0..piece.len() as u64)
+            .map(|nth| if let Hint::Sandbox(other, _) = hint { slot(other, nth) } else { None })
+            .collect();
+        let like = match hint {
+            Hint::Nothing => Like::Nothing,
+            Hint::BasePages => Like::BasePages,
+            Hint::Sandbox(_, relocation) => Like::Slots(&slots, relocation),
+        };
+        builder.extend(start, &store.put_like(domain, &content(piece), heat, like).unwrap());
         memory.extend(piece.iter().zip(0..).map(|(specimen, nth)| (start + nth, specimen.page())));
     }
     Sandbox { manifest: builder.build().unwrap(), memory }
