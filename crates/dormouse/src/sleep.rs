@@ -33,13 +33,15 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 }
 
 fn line(id: SandboxId, record: &SleepRecord) -> String {
-    let pages = [record.zero_pages, record.same_pages, record.packed_pages, record.whole_pages];
+    let left = record.own_pages() - record.left_pages;
     format!(
-        "sandbox {id} sleeps: {} pages left in {} ({} zero, {} in store already, {} packed, {} whole, {} stayed)\n",
-        pages.iter().sum::<u64>(),
+        "sandbox {id} sleeps: {} pages left in {} ({} zero, {} in store already, {} patched, {} packed, {} whole, \
+         {} stayed)\n",
+        left,
         micros(record.total_us),
         record.zero_pages,
         record.same_pages,
+        record.patched_pages,
         record.packed_pages,
         record.whole_pages,
         record.left_pages

@@ -167,12 +167,13 @@ impl Metrics {
     }
 }
 
-fn account_by_kind(account: &Account) -> [(&'static str, i64); 10] {
+fn account_by_kind(account: &Account) -> [(&'static str, i64); 11] {
     [
         ("warm", account.warm_bytes as i64),
         ("resident", account.resident_bytes as i64),
         ("shared", account.shared_bytes as i64),
         ("store_identical", account.store_identical_bytes as i64),
+        ("store_patched", account.store_patched_bytes as i64),
         ("store_packed", account.store_packed_bytes as i64),
         ("store_whole", account.store_whole_bytes as i64),
         ("manifest", account.manifest_bytes as i64),

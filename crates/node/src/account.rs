@@ -35,6 +35,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
     for manifest in &facts.manifests {
         let share = sandbox.node.store.share(manifest);
         account.store_identical_bytes += share.identical_bytes;
+        account.store_patched_bytes += share.patched_bytes;
         account.store_packed_bytes += share.packed_bytes;
         account.store_whole_bytes += share.whole_bytes;
         account.manifest_bytes += share.table_bytes + manifest.encoded_bytes();

@@ -13,12 +13,16 @@ use linux::memory::Memory;
 use linux::process::Process;
 use linux::trace::{RseqArea, Stopped, TraceError};
 use linux::userfault::{Userfault, Watch};
-use pages::{Domain, Encoding, Heat, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, StoreError};
+use pages::{
+    Domain, Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, Relocation,
+    SlotId, StoreError,
+};
 use protocol::SleepRecord;
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::{Body, Means};
 use crate::fail_point;
+use crate::lineage::{Lineage, Lineages};
 use crate::memory_hash::{self, MemoryHash};
 use crate::parallel::on_threads;
 use crate::stopped_tree::StoppedTree;
@@ -37,6 +41,10 @@ pub(crate) struct Bed<'a> {
     pub(crate) store: &'a PageStore,
     /// With whom they may be shared.
     pub(crate) domain: &'a Domain,
+    /// Sandboxes like this one, if there can be any.
+    pub(crate) lineage: Option<&'a Lineage>,
+    /// What is known of them.
+    pub(crate) lineages: &'a Lineages,
     /// Pages that the last wakes touched: kept so that they come back fast.
     pub(crate) working_set: &'a WorkingSet,
     /// Invocations that wait: one is enough to break off.
@@ -50,6 +58,12 @@ pub(crate) struct Bed<'a> {
 impl Bed<'_> {
     fn is_interrupted(&self) -> bool {
         self.wakes_pending.load(Ordering::Relaxed) > 0
+    }
+
+    /// Pages that those in `ranges` of a process are probably like; `None` while there is no base.
+    fn like(&self, place: usize, ranges: &[PageRange]) -> Option<Vec<Option<SlotId>>> {
+        let lineage = self.lineage.filter(|lineage| self.lineages.has_base(lineage))?;
+        Some(self.lineages.slots(lineage, place, ranges))
     }
 }
 
@@ -200,6 +214,7 @@ impl<'a> Put<'a> {
             *match encoding {
                 Encoding::Zero => &mut record.zero_pages,
                 Encoding::Same(_) => &mut record.same_pages,
+                Encoding::Patched(_) => &mut record.patched_pages,
                 Encoding::Packed(_) => &mut record.packed_pages,
                 Encoding::Whole(_) => &mut record.whole_pages,
             } += 1;
@@ -267,6 +282,7 @@ fn encode_process(
 ) -> Result<(), DedupError> {
     let jobs = jobs(survey, bed.working_set.of_process(at));
     let next = AtomicUsize::new(0);
+    let relocation = Arc::new(Relocation::none()); // The same layout: pointers point to the same places.
     let work = || -> Result<(), DedupError> {
         let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
         let memory = Memory::open(survey.pid).map_err(io)?;
@@ -281,7 +297,14 @@ fn encode_process(
                 memory.read(range.start().get(), bytes).map_err(io)?;
                 len_bytes += bytes.len();
             }
-            let mut encodings = bed.store.put(bed.domain, &buffer[..len_bytes], *heat)?.into_iter();
+            let slots = bed.like(at, ranges);
+            let like = match (&slots, bed.lineage) {
+                (Some(slots), _) => Like::Slots(slots, &relocation),
+                (None, Some(_)) => Like::BasePages,
+                (None, None) => Like::Nothing,
+            };
+            let encodings = bed.store.put_like(bed.domain, &buffer[..len_bytes], *heat, like)?;
+            let mut encodings = encodings.into_iter();
             let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
             put.extend(
                 ranges

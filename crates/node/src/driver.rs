@@ -15,6 +15,7 @@ use crate::asleep::{Asleep, Hold};
 use crate::body::Body;
 use crate::dedup::{Bed, DedupError, dedup};
 use crate::lazy::Lazy;
+use crate::lineage::Lineage;
 use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
 use crate::{Exit, WorkingSet, causes, fail_point};
@@ -32,6 +33,8 @@ pub(crate) struct Driver {
     pub(crate) domain: Domain,
     /// Sandboxes with the same key touch the same pages; `None`: nobody else has this layout.
     pub(crate) layout_key: Option<u64>,
+    /// Its part in what others like it share; `None`: it shares nothing, or nobody is like it.
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) working_set: WorkingSet,
     pub(crate) asleep: Option<Asleep>,
     /// Memory that is still on its way back while the sandbox runs.
@@ -140,6 +143,9 @@ impl Driver {
                 linux::heap::give_back(); // What was needed to encode is not needed again soon.
                 let mut facts = self.inner.facts();
                 facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
+                if let Some(lineage) = &self.lineage {
+                    self.inner.node.lineages.slept(lineage, &facts.manifests);
+                }
                 facts.warm_bytes = Some(pages::PAGE_SIZE as u64 * record.own_pages());
                 facts.sleeps += 1;
                 facts.left_warm = None;
@@ -164,6 +170,8 @@ impl Driver {
         let bed = Bed {
             store: &node.store,
             domain: &self.domain,
+            lineage: self.lineage.as_ref(),
+            lineages: &node.lineages,
             working_set: &self.working_set,
             wakes_pending,
             lazy,
@@ -287,11 +295,13 @@ impl Driver {
     }
 
     fn forget_manifests(&self, manifests: &mut Vec<Arc<pages::Manifest>>) {
-        for manifest in manifests.drain(..) {
-            match Arc::into_inner(manifest) {
-                Some(manifest) => self.inner.node.store.release(manifest),
-                None => tracing::error!("a manifest is still in use: its pages stay in the store"),
-            }
+        if manifests.is_empty() {
+            return; // It does not sleep.
+        }
+        let node = &self.inner.node;
+        node.release(manifests.drain(..));
+        if let Some(lineage) = &self.lineage {
+            node.release(node.lineages.woke(lineage));
         }
     }
 

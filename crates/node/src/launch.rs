@@ -17,6 +17,7 @@ use crate::body::Body;
 use crate::driver::Driver;
 use crate::family::{Family, Mark};
 use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
+use crate::lineage::Lineage;
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
 use crate::sandbox::{Command as Order, Inner, Sandbox};
@@ -63,6 +64,10 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
         Layout::Pinned { secret } => Some(secret),
         Layout::Random => None,
     };
+    let lineage = match (&spec.sharing, layout_key) {
+        (Sharing::Domain(_), Some(layout)) => Some(Lineage { domain: domain.clone(), layout }),
+        _ => None,
+    };
     let program = spec.program.clone();
     let name = spec.name.clone();
     // Without a freezer nobody knows the members of a cgroup either.
@@ -77,7 +82,7 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
             let inner = Arc::new(inner);
             let body = Body::new(root, family, node.means);
             let working_set = WorkingSet::default();
-            Ok(Driver { inner, body, domain, layout_key, working_set, asleep: None, lazy: None })
+            Ok(Driver { inner, body, domain, layout_key, lineage, working_set, asleep: None, lazy: None })
         }
         Err(source) => {
             if let Err(error) = cgroup.remove() {

@@ -16,6 +16,7 @@ mod launch_spec;
 mod lazy;
 mod lazy_space;
 mod leftovers;
+mod lineage;
 mod mailbox;
 mod memory_hash;
 mod node;

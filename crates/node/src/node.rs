@@ -12,12 +12,14 @@ use std::time::Duration;
 use linux::arena::MemfdArena;
 use linux::cgroup::Hierarchy;
 use linux::process;
+use pages::Manifest;
 use protocol::{Account, NodeRecord, SandboxId, State};
 
 use crate::body::Means;
 use crate::guard::Guard;
 use crate::launch;
 use crate::leftovers;
+use crate::lineage::Lineages;
 use crate::sandbox::Inner;
 use crate::slots::Slots;
 use crate::{LaunchError, LaunchSpec, PageStore, Sandbox, WorkingSet};
@@ -141,6 +143,7 @@ pub(crate) struct Shared {
     sandboxes: Mutex<BTreeMap<SandboxId, Arc<Inner>>>,
     sandbox_gone: Condvar,
     working_sets: Mutex<HashMap<u64, WorkingSet>>,
+    pub(crate) lineages: Lineages,
     /// Held while we live: its lock keeps others out of the data directory.
     _lock: File,
 }
@@ -194,6 +197,7 @@ impl Node {
             sandboxes: Mutex::default(),
             sandbox_gone: Condvar::new(),
             working_sets: Mutex::default(),
+            lineages: Lineages::default(),
             _lock: lock,
         });
         collect_orphans(&shared).map_err(setup("the collection of orphans"))?;
@@ -292,6 +296,11 @@ impl Shared {
         seen.retain(|pid| children.contains(pid));
         seen.extend(children.into_iter().filter(|pid| !is_root(*pid) && is_marked(*pid)));
         process::reap_orphans(|pid| seen.contains(&pid) || leftovers::is_in_instance(pid, &self.instance));
+    }
+
+    /// Gives back to the store what nobody else has.
+    pub(crate) fn release(&self, manifests: impl IntoIterator<Item = Arc<Manifest>>) {
+        manifests.into_iter().filter_map(Arc::into_inner).for_each(|manifest| self.store.release(manifest));
     }
 
     /// What sandboxes of this layout touched when they woke.

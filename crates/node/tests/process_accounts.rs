@@ -38,7 +38,7 @@ fn sleep_side_by_side(change: impl Fn(usize, &mut LaunchSpec)) -> Vec<SleepRecor
 /// Its part of the pages in the store, tables not counted.
 fn store_part(specimen: &Specimen) -> u64 {
     let account = sandbox(specimen).record().account;
-    account.store_identical_bytes + account.store_packed_bytes + account.store_whole_bytes
+    account.store_bytes() - account.manifest_bytes
 }
 
 /// Of later sandboxes, so many hundredths of the pages are in the store already: within `percent`.
@@ -48,7 +48,7 @@ fn check(change: impl Fn(usize, &mut LaunchSpec), percent: std::ops::RangeInclus
     // What one process tree has twice is `Same` in the first one, too.
     let own = sleeps[0].same_pages;
     for later in &sleeps[1..] {
-        let stored = later.same_pages + later.packed_pages + later.whole_pages;
+        let stored = later.same_pages + later.patched_pages + later.packed_pages + later.whole_pages;
         let shared = later.same_pages.saturating_sub(own) * 100 / (stored - own);
         assert!(percent.contains(&shared), "{shared} % of {later:?}");
     }

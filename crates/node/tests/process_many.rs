@@ -62,7 +62,7 @@ fn check((way, configure): Way) {
 fn expect_accounts_add_up(bench: &Bench) {
     let record = bench.node.record();
     let account = record.account;
-    let parts = account.store_identical_bytes + account.store_packed_bytes + account.store_whole_bytes;
+    let parts = account.store_bytes() - account.manifest_bytes;
     let (held, tables) = (record.store_bytes, record.store_table_bytes);
     assert!(parts.abs_diff(held) * 20 <= held, "parts of {parts} bytes, {held} are held");
     let all = account.store_bytes();

@@ -15,6 +15,8 @@ pub struct Account {
     pub shared_bytes: u64,
     /// Its part of stored pages that other sandboxes have too.
     pub store_identical_bytes: u64,
+    /// Patches of its own, and their part of the base pages that they are patches against.
+    pub store_patched_bytes: u64,
     /// Stored pages of its own, compressed.
     pub store_packed_bytes: u64,
     /// Stored pages of its own, kept whole.
@@ -35,7 +37,8 @@ impl Account {
 
     /// What the store and our own tables hold for it.
     pub fn store_bytes(&self) -> u64 {
-        self.store_identical_bytes + self.store_packed_bytes + self.store_whole_bytes + self.manifest_bytes
+        let pages = self.store_identical_bytes + self.store_patched_bytes;
+        pages + self.store_packed_bytes + self.store_whole_bytes + self.manifest_bytes
     }
 
     /// Warm private memory minus everything kept; negative where sleep costs more than it gives.
@@ -49,6 +52,7 @@ impl Account {
         self.resident_bytes += other.resident_bytes;
         self.shared_bytes += other.shared_bytes;
         self.store_identical_bytes += other.store_identical_bytes;
+        self.store_patched_bytes += other.store_patched_bytes;
         self.store_packed_bytes += other.store_packed_bytes;
         self.store_whole_bytes += other.store_whole_bytes;
         self.manifest_bytes += other.manifest_bytes;

@@ -52,6 +52,8 @@ pub struct SleepRecord {
     pub zero_pages: u64,
     /// Pages that the store had already.
     pub same_pages: u64,
+    /// Pages stored as patches against base pages.
+    pub patched_pages: u64,
     /// Pages stored compressed.
     pub packed_pages: u64,
     /// Pages stored whole.
@@ -63,7 +65,12 @@ pub struct SleepRecord {
 impl SleepRecord {
     /// Private pages that the sandbox had.
     pub fn own_pages(&self) -> u64 {
-        self.zero_pages + self.same_pages + self.packed_pages + self.whole_pages + self.left_pages
+        self.zero_pages
+            + self.same_pages
+            + self.patched_pages
+            + self.packed_pages
+            + self.whole_pages
+            + self.left_pages
     }
 }
 

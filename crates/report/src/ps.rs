@@ -41,6 +41,7 @@ fn columns() -> Vec<Column> {
         Column::right("shared").optional(3),
         Column::right("in store").optional(8),
         Column::right("identical").optional(2),
+        Column::right("patched").optional(1),
         Column::right("packed").optional(1),
         Column::right("whole").optional(0),
         Column::right("manifest").optional(4),
@@ -62,12 +63,13 @@ fn row(sandbox: &SandboxRecord) -> Vec<String> {
     cells
 }
 
-fn amounts(account: &Account) -> [String; 10] {
+fn amounts(account: &Account) -> [String; 11] {
     [
         bytes(account.resident_bytes),
         bytes(account.shared_bytes),
         bytes(account.store_bytes()),
         bytes(account.store_identical_bytes),
+        bytes(account.store_patched_bytes),
         bytes(account.store_packed_bytes),
         bytes(account.store_whole_bytes),
         bytes(account.manifest_bytes),
@@ -128,7 +130,7 @@ id  function  state   age   pid  resident  in store   kernel      kept     saved
  2  pandas    warm   12 s  4002  54.0 MiB   512 KiB  440 KiB  54.9 MiB  -952 KiB
     all                          54.0 MiB  1.00 MiB  880 KiB  55.9 MiB  52.1 MiB
 sandbox 2 (pandas) was left warm: io_uring buffers
-not shown for want of room: shared, identical, packed, whole, manifest
+not shown for want of room: shared, identical, patched, packed, whole, manifest
 ",
         );
     }

@@ -55,7 +55,7 @@ impl Ours {
     /// hold beyond the sum of parts (fragments, buffers, tables) is the node's, and counted too.
     fn kept_bytes(&self, sum: &Account) -> u64 {
         let record = self.node.record();
-        let pages = sum.store_identical_bytes + sum.store_packed_bytes + sum.store_whole_bytes;
+        let pages = sum.store_bytes() - sum.manifest_bytes;
         let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before);
         tracing::debug!(
             ?sum,
