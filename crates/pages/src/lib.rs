@@ -1,5 +1,6 @@
 //! Pages at rest: page addresses, how a page is kept, the manifest of a sandbox, and the store that keeps the
-//! content of all sandboxes once. Nothing here knows a clock, a thread or a file; whoever owns memory or
+//! content of all sandboxes once. Beside it, and not yet used by it: patches, which keep pages as what tells them apart
+//! from base pages, and the fingerprints and the registry that find base pages. Nothing here knows a clock, a thread or a file; whoever owns memory or
 //! processes brings them in through [`Arena`] and through the bytes he gives.
 
 #![forbid(unsafe_code)]

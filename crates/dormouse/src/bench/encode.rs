@@ -45,7 +45,7 @@ const SHARERS: u64 = 16;
 
 Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
-    /// One round, and two workers: less than a minute
+    /// One round, two workers, no other functions: less than a minute
     #[arg(long)]
     quick: bool,
     /// Write all figures here, as JSON
@@ -112,7 +112,17 @@ fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
         let (kinds, missing) = runnable(&workshop, &kinds(args))?;
         notes.extend(missing.into_iter().filter(|_| environment.is_none()));
         environment = Some(environment::look(&workshop, None));
-        cases.extend(Round { workshop: &workshop, placing, rounds, pairs, progress: &progress }.run(&kinds)?);
+        cases.extend(
+            Round {
+                workshop: &workshop,
+                placing,
+                rounds,
+                pairs,
+                with_others: !args.quick,
+                progress: &progress,
+            }
+            .run(&kinds)?,
+        );
     }
     progress.finish_and_clear();
     notes.extend(how_it_counts());
@@ -134,6 +144,8 @@ struct Round<'a> {
     placing: Placing,
     rounds: u64,
     pairs: u64,
+    /// Whether bases of other functions are tried as well.
+    with_others: bool,
     progress: &'a ProgressBar,
 }
 
@@ -149,7 +161,7 @@ impl Round<'_> {
                 pairs.push(self.case((kind, &self.read(kind)?), (kind, &self.read(kind)?))?);
             }
             cases.extend(EncodeCase::median(pairs));
-            if let Some((other, image)) = other.as_ref().filter(|_| kind != Kind::Node) {
+            if let Some((other, image)) = other.as_ref().filter(|_| self.with_others && kind != Kind::Node) {
                 cases.push(self.case((kind, &target), (*other, image))?);
             }
             other = Some((kind, base));

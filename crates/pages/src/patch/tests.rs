@@ -121,6 +121,17 @@ fn a_base_that_looks_like_a_trained_dictionary_is_no_danger() {
 }
 
 #[test]
+fn base_pages_come_back() {
+    let base: Vec<Page> = (0..8).map(|page| heap_like(page, 1 << 40, 0)).collect();
+    for base in [&base[..], &[page_of_words(|at| random(1, at))]] {
+        let piece = PatchEncoder::new().unwrap().encode_base(base.as_flattened()).unwrap();
+        let mut decoded = vec![0; base.len() * PAGE_SIZE];
+        PatchDecoder::new().unwrap().decode(piece.form, &piece.bytes, &[], &mut decoded).unwrap();
+        assert!(decoded == base.as_flattened());
+    }
+}
+
+#[test]
 fn half_pages_and_too_many_are_refused() {
     let mut encoder = PatchEncoder::new().unwrap();
     let page = [0; PAGE_SIZE];

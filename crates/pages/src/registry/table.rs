@@ -15,6 +15,9 @@ const GROWTH: (usize, usize) = (4, 3);
 /// It shrinks when less than this share is taken: 24 bytes a chunk.
 const LOAD_MIN: (usize, usize) = (1, 2);
 
+/// No more are taken in: some 27 million base pages, 100 GiB. Far beyond, hashes of 32 bits would mean nothing.
+const LEN_MAX: usize = 1 << 27;
+
 const CAPACITY_MIN: usize = 64;
 
 /// One chunk of one base page. The hash is uniform and wide enough to be its own place (see `Table::home`).
@@ -67,8 +70,8 @@ impl Table {
 
     /// Adds an entry, unless it is there or its chunk has enough of them.
     pub(super) fn insert(&mut self, entry: Entry) {
-        if entry.is_free() {
-            return; // The number is reserved; an image that has it is never found.
+        if entry.is_free() || self.len >= LEN_MAX {
+            return; // The number is reserved: an image that has it is never found.
         }
         if self.len * LOAD_MAX.1 >= self.entries.len() * LOAD_MAX.0 {
             let capacity = self.entries.len() * GROWTH.0 / GROWTH.1;

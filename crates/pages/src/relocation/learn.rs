@@ -17,7 +17,7 @@ const RUN_GAP_PAGES: u64 = 64;
 const VOTED_PAGES_MAX: usize = 1 << 20;
 
 /// The distance that leads in the vote of one page, and by how much.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Vote {
     delta: u64,
     lead: u32,
@@ -29,12 +29,6 @@ pub struct RelocationBuilder {
     /// First page number and the one behind the last, in order.
     mapped: Vec<(u64, u64)>,
     votes: HashMap<u64, Vote>,
-}
-
-impl std::fmt::Debug for Vote {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:+#x} leads by {}", self.delta as i64, self.lead)
-    }
 }
 
 impl RelocationBuilder {

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use pages::{BASE_PAGES_PER_GROUP, PAGE_SIZE, Page, PatchGroup, Piece, Relocation};
+use pages::{
+    BASE_PAGES_PER_GROUP, PAGE_SIZE, Page, PatchDecoder, PatchEncoder, PatchGroup, Piece, Relocation,
+};
 use report::encode::EncodeResult;
 
 use super::encoder::{Encoder, Group, Scope, Zstd};
 use super::memory::Image;
-use super::packer::Packer;
 use super::pairing::Pairing;
 use crate::bench::error::BenchError;
 
@@ -19,7 +20,7 @@ pub(super) struct Measuring<'a> {
     target: &'a Image,
     base: &'a Image,
     pairing: &'a Pairing,
-    base_groups: Vec<Vec<u8>>,
+    base_groups: Vec<Piece>,
     unmoved: Relocation,
 }
 
@@ -35,15 +36,18 @@ struct Sums {
 impl<'a> Measuring<'a> {
     /// Compresses the base.
     pub(super) fn new(target: &'a Image, base: &'a Image, pairing: &'a Pairing) -> Option<Measuring<'a>> {
-        let mut packer = Packer::new()?;
-        let groups = base.pages.chunks(BASE_PAGES_PER_GROUP).map(|group| packer.pack(group.as_flattened()));
+        let mut encoder = PatchEncoder::new()?;
+        let groups = base
+            .pages
+            .chunks(BASE_PAGES_PER_GROUP)
+            .map(|group| encoder.encode_base(group.as_flattened()).ok());
         let base_groups = groups.collect::<Option<_>>()?;
         Some(Measuring { target, base, pairing, base_groups, unmoved: Relocation::none() })
     }
 
     /// What the base process costs, kept as base pages.
     pub(super) fn base_bytes(&self) -> u64 {
-        self.base_groups.iter().map(|group| group.len() as u64 + PIECE_BYTES).sum()
+        bytes_of(&self.base_groups)
     }
 
     /// One encoder over everything in its scope, as often as asked; the shortest times count.
@@ -83,7 +87,7 @@ impl<'a> Measuring<'a> {
     }
 
     fn round(&self, encoder: &mut dyn Encoder, groups: &[PatchGroup]) -> Option<Sums> {
-        let mut packer = Packer::new()?;
+        let mut decoder = PatchDecoder::new()?;
         let mut sums = Sums::default();
         for group in groups {
             let pages: Vec<Page> = group.pages.iter().map(|&page| self.target.pages[page]).collect();
@@ -102,8 +106,9 @@ impl<'a> Measuring<'a> {
 
             let mut decoded = vec![[0; PAGE_SIZE]; pages.len()];
             let started = Instant::now();
-            let unpacked = number.map_or(Some(Vec::new()), |n| packer.unpack(self.base_groups.get(n)?))?;
-            let empty = Group { pages: &[], base: unpacked.as_chunks().0, places: &places, relocation };
+            let unpacked =
+                number.map_or(Some(Vec::new()), |n| unpack(&mut decoder, self.base_groups.get(n)?))?;
+            let empty = Group { pages: &[], base: &unpacked, places: &places, relocation };
             encoder.decode(&pieces, &empty, &mut decoded)?;
             sums.decode += started.elapsed();
             if decoded != pages {
@@ -142,6 +147,12 @@ impl<'a> Measuring<'a> {
         }
         Some((worse_groups, worse_bytes))
     }
+}
+
+fn unpack(decoder: &mut PatchDecoder, group: &Piece) -> Option<Vec<Page>> {
+    let mut base = vec![[0; PAGE_SIZE]; group.pages.len()];
+    decoder.decode(group.form, &group.bytes, &[], base.as_flattened_mut()).ok()?;
+    Some(base)
 }
 
 fn content_bytes(pieces: &[Piece]) -> u64 {

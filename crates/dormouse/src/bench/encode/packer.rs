@@ -1,4 +1,4 @@
-//! zstd with contexts that are made once, for the rivals and for base pages.
+//! zstd with contexts that are made once, for the rivals.
 
 use zstd::bulk::{Compressor, Decompressor};
 
