@@ -8,7 +8,9 @@
 
 mod common;
 
-use common::{Ground, Server, Setup, until};
+use std::time::Duration;
+
+use common::{Ground, Server, Setup, comes_true, until};
 use protocol::State;
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, wait};
@@ -32,6 +34,9 @@ threading.Thread(target=beat, daemon=True).start()
 def lambda_handler(event, context):
     return {'right': is_right(), 'pid': os.getpid()}
 ";
+
+/// Enough for a look at all of its state, on a busy machine too.
+const A_WHILE: Duration = Duration::from_secs(1);
 
 /// More journeys than any fail point needs.
 const JOURNEYS_MAX: usize = 20;
@@ -254,9 +259,17 @@ fn dying_when_a_child_was_forked_while_memory_comes_back_is_safe() {
     for point in ["forked", "forked:3"] {
         let ground = ground_with(&format!("{CODE}{FORKS}"));
         let mut server = Server::start_with(&ground, Way::Lazy.setup(Some(point)));
+        let guard = server.guard().unwrap();
+        signal(guard, Signal::STOP); // It holds what it was given, and comes late to its work.
         drive_to_death(&mut server);
         assert_eq!(server.running.exit(), -(Signal::KILL.as_raw()), "{}", server.running.log());
         drop(server);
+        let looked = || std::fs::metadata(ground.data().join("beats")).unwrap().len();
+        let before = looked();
+        // At the first wake nothing is known of the working set, and the child waits for most of its state.
+        let has_looked = point == "forked" && comes_true(A_WHILE, || looked() > before);
+        assert!(!has_looked, "the child looked at memory that was not back");
+        signal(guard, Signal::CONT);
         expect_no_trace(&ground, Way::Lazy);
     }
 }
@@ -314,7 +327,13 @@ fn daemons_of_a_server_that_died_are_killed() {
             server.running.exit();
             drop(server);
             if !with_guard {
-                Server::start_with(&ground, way.setup(None)).stop();
+                let next = Server::start_with(&ground, way.setup(None));
+                until("the daemons are dead", || {
+                    while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {} // They are ours to collect.
+                    ground.processes().iter().all(|(_, line)| !line.starts_with("sleep"))
+                });
+                set_child_subreaper(None).unwrap(); // The guard of a server that ends well is nobody's business.
+                next.stop();
             }
             expect_killed();
             ground.await_empty();
@@ -349,7 +368,11 @@ fn server_with<'a>(ground: &'a Ground, way: Way, standing: Standing) -> Server<'
 }
 
 fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    signal(pid, Signal::KILL);
+}
+
+fn signal(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
 }
 
 #[test]

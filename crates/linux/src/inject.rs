@@ -8,6 +8,7 @@ use std::io;
 
 use crate::maps::Mapping;
 use crate::memory::Memory;
+use crate::process::Process;
 use crate::trace::{self, RseqArea, Stop, Stopped, TraceError};
 
 /// `syscall` in x86-64 machine code.
@@ -238,6 +239,11 @@ impl<'a> Vehicle<'a> {
         Ok(fd)
     }
 
+    /// Takes charge of a descriptor that was created for us earlier and was left open.
+    pub fn adopt(&mut self, fd: i32) {
+        self.descriptors.push(fd);
+    }
+
     /// Leaves a descriptor that was created for us open in the process.
     pub fn leave_open(&mut self, fd: i32) {
         self.descriptors.retain(|ours| *ours != fd);
@@ -252,10 +258,13 @@ impl<'a> Vehicle<'a> {
 
     /// Puts the thread back as it was. Errors mean that the process is dead or beyond help: kill it.
     pub fn put_back(mut self) -> Result<(), InjectError> {
-        self.restore()
+        let tidied = self.tidy_up();
+        self.go_back()?;
+        tidied
     }
 
-    fn restore(&mut self) -> Result<(), InjectError> {
+    /// Takes out of the process what was put there for us.
+    fn tidy_up(&mut self) -> Result<(), InjectError> {
         while let Some(fd) = self.descriptors.last() {
             self.close(*fd)?;
         }
@@ -263,13 +272,23 @@ impl<'a> Vehicle<'a> {
             // TRACEE: our own scratch pages.
             self.call("munmap", libc::SYS_munmap, [scratch, SCRATCH_BYTES, 0, 0, 0, 0])?;
         }
+        Ok(())
+    }
+
+    /// Gives the thread its own registers and signal mask back.
+    fn go_back(&mut self) -> Result<(), InjectError> {
         if self.used {
             // Stop once more in the place where the kernel looks for signals: from there it restarts the
             // interrupted system call by itself, given the registers as they were. With the interrupt pending no
             // instruction of the program runs in between.
             trace::interrupt(self.tid)?;
             trace::cont(self.tid, 0)?;
-            while !matches!(trace::wait_for_stop(self.stopped.pid(), self.tid)?, Stop::Interrupted) {
+            loop {
+                match trace::wait_for_stop(self.stopped.pid(), self.tid)? {
+                    Stop::Interrupted => break,
+                    Stop::Signal(_) => self.stop_came = true, // As above.
+                    Stop::SystemCall | Stop::Group => {}
+                }
                 trace::cont(self.tid, 0)?;
             }
             // TRACEE: exactly the registers that it had.
@@ -290,8 +309,15 @@ impl<'a> Vehicle<'a> {
 
 impl Drop for Vehicle<'_> {
     fn drop(&mut self) {
-        // After `put_back` this only sets the mask again. An error here means that the process died.
-        let _ = self.restore();
+        // After `put_back` this only sets the mask again. What the process does not let us tidy up stays in it: a
+        // descriptor or some empty pages, which do no harm.
+        let _ = self.tidy_up();
+        if self.go_back().is_err()
+            && let Ok(process) = Process::open(self.stopped.pid())
+        {
+            // It is dead, or does not stop any more, and must not run on with registers that are ours.
+            process.kill();
+        }
     }
 }
 

@@ -442,6 +442,10 @@ mod tests {
     fn a_stopped_process_stands_still_and_then_runs_on() {
         let mut child = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
         let process = Process::open(child.id() as i32).unwrap();
+        let call = || std::fs::read_to_string(format!("/proc/{}/wchan", process.pid())).unwrap();
+        while !call().contains("nanosleep") {
+            std::thread::yield_now();
+        }
         let stopped = Stopped::seize(process.pid(), &|| false).unwrap();
         assert_eq!(status(process.pid()).unwrap().state, Some('t'));
         assert!(matches!(registers(process.pid()).unwrap().orig_rax as i64, 0..));

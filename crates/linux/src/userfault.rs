@@ -91,7 +91,6 @@ pub enum Filled {
 #[derive(Debug)]
 pub struct Userfault {
     fd: OwnedFd,
-    watch: Watch,
     can_poison: bool,
 }
 
@@ -99,7 +98,7 @@ impl Userfault {
     /// Takes over a descriptor that was just created in the process, and agrees with the kernel on what it tells.
     pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<Userfault> {
         let events = if watch == Watch::AllEvents { EVENTS } else { 0 };
-        let mut userfault = Userfault { fd, watch, can_poison: true };
+        let mut userfault = Userfault { fd, can_poison: true };
         let mut api = [UFFD_API, events | FEATURE_POISON, 0];
         match sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api) {
             Ok(_) => Ok(userfault),
@@ -112,11 +111,6 @@ impl Userfault {
             }
             Err(error) => Err(error),
         }
-    }
-
-    /// Which events it was set up to tell.
-    pub fn watch(&self) -> Watch {
-        self.watch
     }
 
     /// Whether this kernel can mark pages as deadly to touch (Linux 6.6).
@@ -236,13 +230,22 @@ impl Userfault {
         Ok(present)
     }
 
+    /// Whether its process is gone.
+    pub fn is_orphaned(&self) -> bool {
+        self.ask().is_err_and(|error| error.raw_os_error() == Some(libc::ESRCH))
+    }
+
     /// Whether a thread of the process waits for one of its events to be read, or has just been told that it was.
     pub fn is_waited_for(&self) -> bool {
-        // No process has memory at this address, so nothing is filled; but the kernel first looks for such threads.
+        self.ask().is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
+    }
+
+    /// Has the kernel look whether it could fill a page.
+    fn ask(&self) -> io::Result<()> {
+        // No process has memory at this address, so nothing is filled; but the kernel looks at other things first.
         let mut arg = [PAGE_SIZE as u64, PAGE_SIZE as u64, 0, 0];
         // TRACEE: nothing is changed.
-        let asked = sys::ioctl(self.fd.as_fd(), UFFDIO_ZEROPAGE, &mut arg);
-        asked.is_err_and(|error| error.raw_os_error() == Some(libc::EAGAIN))
+        sys::ioctl(self.fd.as_fd(), UFFDIO_ZEROPAGE, &mut arg).map(drop)
     }
 
     /// Fetches what has happened; nothing when nothing has.
@@ -273,7 +276,7 @@ impl Userfault {
             FORK => {
                 // SAFETY: the kernel has just made this descriptor in our table, for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(a as u32 as i32) };
-                Some(Event::Fork(Userfault { fd, watch: Watch::AllEvents, can_poison: false }))
+                Some(Event::Fork(Userfault { fd, can_poison: false }))
             }
             REMAP => Some(Event::Remap { from: a, to: b, len_bytes: c }),
             REMOVE => Some(Event::Remove { start: a, end: b }),

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::asleep::{Hold, Planted};
 use crate::dedup::DedupError;
-use crate::family::{self, Family, is_alive};
+use crate::family::{Family, is_alive};
 use crate::stopped_tree::StoppedTree;
 
 /// A tree that keeps growing while it is being stopped is given up after so many looks.
@@ -114,14 +114,13 @@ impl Body {
 
     /// Kills the whole tree, frozen or stopped as it may be, and removes its cgroup.
     pub(crate) fn kill(&self) -> io::Result<()> {
-        let tree = self.processes();
         self.root.kill();
         // Without a cgroup nobody knows the children of a first process that is dead already. Its number, and so
         // that of its group, is not given to others before it has been collected.
         if let Some(group) = Pid::from_raw(self.pid()) {
             let _ = kill_process_group(group, Signal::KILL); // ESRCH: all are dead.
         }
-        family::kill(tree);
+        self.family.kill();
         self.family.cgroup.remove()
     }
 }

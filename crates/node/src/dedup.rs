@@ -175,7 +175,10 @@ impl Patient<'_> {
             let pid = self.survey.pid;
             let io = |source| DedupError::Io { what: "watch", pid, source };
             self.planted = Some(match body.take_planted(pid) {
-                Some(kept) => kept,
+                Some(kept) => {
+                    self.vehicle.adopt(kept.fd);
+                    kept
+                }
                 None => {
                     let fd = self.vehicle.create_userfaultfd()?;
                     plant(pid, fd, lazy).map_err(io)?

@@ -55,6 +55,7 @@ impl Driver {
         while !self.wait() {
             while let Some(command) = self.inner.mailbox.take() {
                 self.obey(command);
+                linux::trace::release_late(); // Who stopped too late for one command must not stand in the next.
             }
         }
     }
@@ -268,15 +269,16 @@ impl Driver {
         }
     }
 
-    /// All memory is back.
+    /// All memory is back, or it is lost and the sandbox dies.
     fn finish_lazy(&mut self) {
         self.answered(); // Nothing more can be seen to be touched.
-        let Some(lazy) = self.lazy.take() else { return };
+        let Some(mut lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
         match lazy.finish() {
             Ok(kept) => kept.into_iter().for_each(|planted| self.body.keep_planted(planted)),
             Err(error) => self.kill(&causes(&error)),
         }
+        drop(lazy); // After the kill: children of it may still wait for pages.
         let mut facts = self.inner.facts();
         if let Some(wake) = &mut facts.last_wake {
             wake.faulted_pages = faulted_pages;

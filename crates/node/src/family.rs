@@ -1,8 +1,11 @@
 //! The processes of a sandbox, and how they are found: by their cgroup; where there is none by descent, and by a mark
 //! in the environment, which is inherited by daemons too.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
@@ -13,17 +16,22 @@ const VARIABLE: &str = "DORMOUSE_SANDBOX";
 /// Processes that are to die may start others meanwhile. Whoever does so this often in a row is left to the next look.
 const KILL_ROUNDS_MAX: u32 = 100;
 
+/// Killed processes need a moment to die.
+const DYING: Duration = Duration::from_millis(1);
+
 /// How the processes of one sandbox are found.
 pub(crate) struct Family {
     root: i32,
     pub(crate) cgroup: Cgroup,
     mark: Option<Mark>,
+    /// Daemons that were seen to have the mark: while one sleeps, its environment cannot be read.
+    daemons: Mutex<BTreeSet<i32>>,
 }
 
 impl Family {
     /// `mark` is what the first process, `root`, has in its environment.
     pub(crate) fn new(root: i32, cgroup: Cgroup, mark: Option<Mark>) -> Family {
-        Family { root, cgroup, mark }
+        Family { root, cgroup, mark, daemons: Mutex::default() }
     }
 
     /// Those that are alive, the first one first.
@@ -43,10 +51,24 @@ impl Family {
         let mut found = process::tree(self.root);
         if let Some(mark) = &self.mark {
             let orphans = process::children(std::process::id() as i32);
-            let orphans = orphans.into_iter().filter(|pid| *pid != self.root && mark.is_on(*pid));
-            found.extend(orphans.flat_map(process::tree));
+            let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+            daemons.retain(|pid| orphans.contains(pid));
+            let is_ours = |pid: &i32| *pid != self.root && (daemons.contains(pid) || mark.is_on(*pid));
+            let ours: Vec<i32> = orphans.into_iter().filter(is_ours).collect();
+            daemons.extend(&ours);
+            found.extend(ours.into_iter().flat_map(process::tree));
         }
         found
+    }
+
+    /// Kills all of them, and what they start meanwhile.
+    pub(crate) fn kill(&self) {
+        for _ in 0..KILL_ROUNDS_MAX {
+            if kill(self.processes()) == 0 || self.cgroup.can_freeze() {
+                return; // A cgroup is killed as a whole, when it is removed.
+            }
+            std::thread::sleep(DYING);
+        }
     }
 
     /// Whether a process that lives came from this sandbox, as far as its mark tells.
@@ -86,7 +108,7 @@ impl Mark {
             if kill(marked) == 0 {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(1)); // They need a moment to die.
+            std::thread::sleep(DYING);
         }
     }
 }
@@ -125,7 +147,9 @@ mod tests {
         std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.stdout.as_mut().unwrap()), &mut line)
             .unwrap();
         let daemon: i32 = line.trim().parse().unwrap();
-        assert!(ours.is_on(daemon) && ours.is_on(shell.id() as i32));
+        while !(ours.is_on(daemon) && ours.is_on(shell.id() as i32)) {
+            std::thread::yield_now(); // In the middle of `exec` a process has no environment.
+        }
         assert!(Mark::of_node(&instance).is_on(daemon));
         assert!(!other.is_on(daemon) && !ours.is_on(std::process::id() as i32));
         Mark::of_node(&instance).kill_all();

@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
@@ -23,6 +24,9 @@ use rustix::net::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::family::Mark;
+
+/// A guard that lives closes a descriptor within microseconds.
+const CLOSED_WITHIN: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// The longest message: a verb, a kind, and a path.
 const MESSAGE_BYTES_MAX: usize = 8192;
@@ -107,8 +111,11 @@ impl Guard {
 
     fn forget(&self, thing: &str) {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if said.things.remove(thing).is_some() && !said.tell('-', thing, None) {
+        let Some(descriptor) = said.things.remove(thing) else { return };
+        if !said.tell('-', thing, None) {
             self.replace(&mut said);
+        } else if descriptor.is_some() {
+            said.await_closed();
         }
     }
 
@@ -116,8 +123,9 @@ impl Guard {
     fn replace(&self, said: &mut Said) {
         tracing::warn!("the guard died; starting another");
         if let Some((mut dead, socket)) = said.process.take() {
+            let _ = dead.kill(); // Should it live, the end of the socket would have it kill all sandboxes.
+            let _ = dead.wait();
             drop(socket);
-            let _ = dead.wait(); // It closed its end, so it is ending.
         }
         match spawn(&self.program) {
             Ok(process) => {
@@ -142,6 +150,15 @@ impl Said {
         let descriptors: Vec<BorrowedFd<'_>> = descriptor.iter().map(|fd| fd.as_fd()).collect();
         send(socket, &format!("{verb} {thing}"), &descriptors).is_ok()
     }
+
+    /// Waits until the guard has closed a descriptor: as long as it is open anywhere, the kernel goes on watching.
+    fn await_closed(&self) {
+        let Some((_, socket)) = &self.process else { return };
+        let mut answers = [PollFd::new(socket, PollFlags::IN)];
+        if poll(&mut answers, Some(&CLOSED_WITHIN)).is_ok_and(|ready| ready > 0) {
+            let _ = rustix::io::read(socket, &mut [0u8; 1]); // A guard that died has closed it as well.
+        }
+    }
 }
 
 fn send(socket: &OwnedFd, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -150,7 +167,8 @@ fn send(socket: &OwnedFd, message: &str, descriptors: &[BorrowedFd<'_>]) -> io::
     if !descriptors.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(descriptors));
     }
-    sendmsg(socket, &[IoSlice::new(message.as_bytes())], &mut ancillary, SendFlags::NOSIGNAL)?;
+    let message = [IoSlice::new(message.as_bytes())];
+    rustix::io::retry_on_intr(|| sendmsg(socket, &message, &mut ancillary, SendFlags::NOSIGNAL))?;
     Ok(())
 }
 
@@ -198,7 +216,11 @@ pub fn run(socket: impl AsFd) -> io::Result<()> {
     while let Some((message, descriptor)) = receive(socket.as_fd())? {
         match message.split_once(' ') {
             Some(("+", thing)) => drop(things.insert(thing.to_owned(), descriptor)),
-            Some(("-", thing)) => drop(things.remove(thing)),
+            Some(("-", thing)) => {
+                let had_descriptor = things.remove(thing).flatten().is_some(); // It is closed now.
+                // An error: nobody listens, as the node has just died.
+                let _ = had_descriptor.then(|| rustix::io::write(&socket, b"."));
+            }
             _ => {}
         };
     }

@@ -103,6 +103,10 @@ impl Lazy {
         }
         let portion = if self.is_recording && !self.answered { Portion::Page } else { Portion::Group };
         let mut spaces = self.work.lock();
+        if self.background.as_ref().is_some_and(JoinHandle::is_finished) && !spaces.is_whole() {
+            let source = io::Error::other("the thread that fills in the background has ended");
+            spaces.failed.get_or_insert(LazyError::Follow { source });
+        }
         let started = Instant::now();
         let mut last = started;
         // One fault is mostly followed by another within microseconds; a sleep in between would cost more.
@@ -122,7 +126,7 @@ impl Lazy {
             std::hint::spin_loop();
             spaces = self.work.lock(); // The background may have its turn.
         }
-        spaces.failed.is_some() || spaces.list.iter().all(LazySpace::is_whole)
+        spaces.failed.is_some() || spaces.is_whole()
     }
 
     /// Descriptors that are readable when a process waits for something.
@@ -163,23 +167,25 @@ impl Lazy {
         false
     }
 
-    /// All is back: stops watching. Gives back the userfaultfds that stay open in their processes.
-    pub(crate) fn finish(mut self) -> Result<Vec<Planted>, LazyError> {
+    /// All is back: stops watching. Gives back the userfaultfds that stay open in their processes. On error the
+    /// caller kills the sandbox, and only then drops this: until then its children wait.
+    pub(crate) fn finish(&mut self) -> Result<Vec<Planted>, LazyError> {
         self.stop_background();
         let mut spaces = self.work.lock();
         if let Some(error) = spaces.failed.take() {
             return Err(error);
         }
-        let mut kept = Vec::new();
-        for space in std::mem::take(&mut spaces.list) {
-            // A child that was made meanwhile has none of its own: dropping ours ends the watch.
-            let Watched::Planted(planted) = space.watched else { continue };
+        for space in &spaces.list {
+            let Watched::Planted(planted) = &space.watched else { continue };
             unwatch(planted.pid, &planted.userfault).map_err(|source| LazyError::Follow { source })?;
             settle(&planted.userfault).map_err(|source| LazyError::Follow { source })?;
             fail_point::reach("lazy-finished");
-            kept.push(planted);
         }
-        Ok(kept)
+        let planted = |space: LazySpace| match space.watched {
+            Watched::Planted(planted) => Some(planted),
+            Watched::Child(..) => None, // It has none of its own: dropping ours ends the watch.
+        };
+        Ok(std::mem::take(&mut spaces.list).into_iter().filter_map(planted).collect())
     }
 
     fn stop_background(&mut self) {
@@ -210,6 +216,18 @@ impl Work {
 }
 
 impl Spaces {
+    fn is_whole(&self) -> bool {
+        self.list.iter().all(LazySpace::is_whole)
+    }
+
+    /// Adds children, and lets go of those that are dead or need nothing any more.
+    fn adopt(&mut self, children: Vec<LazySpace>) {
+        if !children.is_empty() {
+            self.list.retain(|space| !space.is_finished_child());
+            self.list.extend(children);
+        }
+    }
+
     /// Reads what the processes did, and fills what they wait for. `note` learns which page of which place in the
     /// tree was touched. Whether there was anything to do.
     fn serve(&mut self, portion: Portion, mut note: impl FnMut(usize, PageAddr)) -> bool {
@@ -219,8 +237,9 @@ impl Spaces {
             let followed = self.list[at].follow(self.guard.as_ref());
             let served = followed.and_then(|children| {
                 is_served |= self.list[at].has_waiting() || !children.is_empty();
-                self.list.extend(children);
-                self.list[at].serve(portion, &mut self.scratch, |page| note(at, page))
+                let served = self.list[at].serve(portion, &mut self.scratch, |page| note(at, page));
+                self.adopt(children); // Those that go stood behind this one, or are looked at once more.
+                served
             });
             self.failed = served.err();
             at += 1;

@@ -103,6 +103,11 @@ impl LazySpace {
         self.remaining.is_empty()
     }
 
+    /// Whether this is a child that is dead, or of which nothing is out.
+    pub(crate) fn is_finished_child(&self) -> bool {
+        matches!(&self.watched, Watched::Child(userfault, _) if self.is_whole() || userfault.is_orphaned())
+    }
+
     /// Whether faults wait for `serve`.
     pub(crate) fn has_waiting(&self) -> bool {
         !self.waiting.is_empty()
@@ -121,14 +126,15 @@ impl LazySpace {
                 Event::Remap { from, to, len_bytes } => self.remaining.moved(from, to, len_bytes),
                 Event::Fork(userfault) => {
                     // The child runs in a moment: whatever else there is to do, this comes first.
-                    let copy =
-                        guard.and_then(|guard| Some((guard, userfault.as_fd().try_clone_to_owned().ok()?)));
-                    let entrusted = copy.map(|(guard, copy)| guard.entrust(copy));
+                    let entrust =
+                        |guard: &Arc<Guard>| Ok(guard.entrust(userfault.as_fd().try_clone_to_owned()?));
+                    let entrusted =
+                        guard.map(entrust).transpose().map_err(|source| LazyError::Follow { source })?;
                     fail_point::reach("forked");
                     children.push(LazySpace {
                         watched: Watched::Child(userfault, entrusted),
                         source: Arc::clone(&self.source),
-                        remaining: self.remaining.clone(),
+                        remaining: self.remaining.of_child(),
                         waiting: Vec::new(),
                         decoded: HashMap::new(),
                     });

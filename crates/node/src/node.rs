@@ -349,7 +349,13 @@ fn lock_data_dir(data_dir: &Path) -> Result<File, NodeError> {
 /// The same for every node that ever uses this data directory, so that the next one finds what the last one left.
 fn instance_name(data_dir: &Path) -> String {
     let path = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
-    format!("dormouse-{:016x}", xxhash_rust::xxh3::xxh3_64(path.as_os_str().as_encoded_bytes()))
+    // In a container the same path means another directory.
+    let (device, inode) = fs::metadata(&path).map_or((0, 0), |directory| (directory.dev(), directory.ino()));
+    let mut hash = xxhash_rust::xxh3::Xxh3::new();
+    hash.update(path.as_os_str().as_encoded_bytes());
+    hash.update(&device.to_le_bytes());
+    hash.update(&inode.to_le_bytes());
+    format!("dormouse-{:016x}", hash.digest())
 }
 
 fn random_key() -> io::Result<[u8; 32]> {

@@ -32,6 +32,11 @@ impl Remaining {
         Remaining { runs: ranges.into_iter().map(run).collect(), left_places: Vec::new() }
     }
 
+    /// The same for a child that was forked now: what other threads of the parent are about is not its business.
+    pub(crate) fn of_child(&self) -> Remaining {
+        Remaining { runs: self.runs.clone(), left_places: Vec::new() }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
