@@ -18,6 +18,9 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a killed thread may take to die.
 const COLLECT_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How long a thread that nobody waits for any longer may take to stop, before it is looked at now and then only.
+const LATE_TIMEOUT: Duration = Duration::from_millis(1);
+
 /// Looking at once this often comes before sleeping between looks: most threads stop within microseconds.
 const SPINS_BEFORE_SLEEP: u32 = 200;
 
@@ -158,7 +161,9 @@ impl Stopped {
         let pid = self.pid;
         let options = libc::PTRACE_O_TRACESYSGOOD | libc::PTRACE_O_EXITKILL;
         // Suspending the process' own seccomp filter needs CAP_SYS_ADMIN; without it try without.
-        let seized = seize(tid, options | PTRACE_O_SUSPEND_SECCOMP).or_else(|_| seize(tid, options));
+        let seize = || seize(tid, options | PTRACE_O_SUSPEND_SECCOMP).or_else(|_| seize(tid, options));
+        // One that was let go late is ours still.
+        let seized = if take_back(tid) { Ok(()) } else { seize() };
         match seized {
             Ok(()) => {}
             // A thread may end while we look; the process is gone only when its first thread is.
@@ -179,7 +184,7 @@ impl Stopped {
             let stop = match wait_for_stop_while(pid, tid, &mut wanted) {
                 Err(TraceError::Died { .. }) if tid != pid => {
                     self.threads.pop();
-                    Late { tid, is_child: false }.let_go_in_time();
+                    Late { tid, is_child: false }.let_go_within(COLLECT_TIMEOUT);
                     return Ok(());
                 }
                 stop => stop?,
@@ -213,10 +218,8 @@ impl Drop for Stopped {
             }
         }
         // Only now: nobody who can run waits for one who cannot.
-        match self.has_late {
-            true => LATE.with_borrow_mut(|all| all.extend(late)),
-            false => late.into_iter().for_each(Late::let_go_in_time),
-        }
+        let patience = if self.has_late { LATE_TIMEOUT } else { COLLECT_TIMEOUT };
+        late.into_iter().for_each(|thread| thread.let_go_within(patience));
     }
 }
 
@@ -234,9 +237,9 @@ struct Late {
 
 impl Late {
     /// Waits a little; leaves to `release_late` who takes longer.
-    fn let_go_in_time(self) {
+    fn let_go_within(self, patience: Duration) {
         let started = Instant::now();
-        while started.elapsed() < COLLECT_TIMEOUT {
+        while started.elapsed() < patience {
             if self.let_go() {
                 return;
             }
@@ -264,6 +267,17 @@ impl Late {
             }
         }
     }
+}
+
+/// Whether this thread traces `tid` still, as it could not let it go. From now on that is the caller's business.
+fn take_back(tid: i32) -> bool {
+    LATE.with_borrow_mut(|late| match late.iter().position(|thread| thread.tid == tid) {
+        Some(at) => {
+            late.swap_remove(at);
+            true
+        }
+        None => false,
+    })
 }
 
 /// Lets threads go that this thread traces and that stopped only after we had given up on them. `true`: some have
