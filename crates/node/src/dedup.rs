@@ -302,7 +302,9 @@ fn encode_process(
             }
             let slots = bed.like(at, ranges);
             let like = match (&slots, bed.lineage) {
-                (Some(slots), _) => Like::Slots(slots, &relocation),
+                // A request waits for hot pages, and a patch takes as long again to decode: waking comes first.
+                (Some(slots), _) if *heat == Heat::Cold => Like::Slots(slots, &relocation),
+                (Some(_), _) => Like::Nothing,
                 (None, Some(_)) => Like::BasePages,
                 (None, None) => Like::Nothing,
             };
