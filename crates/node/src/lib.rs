@@ -8,6 +8,7 @@ mod asleep;
 mod body;
 mod dedup;
 mod driver;
+mod encode;
 mod fail_point;
 mod family;
 mod guard;
