@@ -11,6 +11,12 @@ pub fn obstacle(pid: i32, mappings: &[Mapping]) -> io::Result<Option<String>> {
     if mappings.iter().any(|mapping| mapping.flags.any(&watched)) {
         return Ok(Some(format!("process {pid} watches its own memory with a userfaultfd")));
     }
+    direct_writes(pid, mappings)
+}
+
+/// Names what writes to the memory of the process without a fault: it would write to a page that is no longer there,
+/// and a write of it cannot be noted.
+pub fn direct_writes(pid: i32, mappings: &[Mapping]) -> io::Result<Option<String>> {
     if mappings.iter().any(|mapping| mapping.name.starts_with("/[aio]")) {
         // A read in flight writes to the page it started with, not to the one that comes back.
         return Ok(Some(format!("process {pid} has an asynchronous I/O context (io_setup)")));

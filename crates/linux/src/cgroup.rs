@@ -217,7 +217,8 @@ impl Cgroup {
         }
     }
 
-    fn is_frozen(&self) -> io::Result<bool> {
+    /// Whether all its processes stand still.
+    pub fn is_frozen(&self) -> io::Result<bool> {
         match (&self.v2, &self.v1_freezer) {
             (Some(place), _) => Ok(event(place, "frozen")? == 1),
             (None, Some(place)) => Ok(fs::read_to_string(place.join("freezer.state"))?.trim() == "FROZEN"),

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use pages::{PageAddr, PageRange};
+
 /// No real process comes near: `vm.max_map_count` is 65,530 by default.
 const MAPPINGS_MAX: usize = 1 << 20;
 
@@ -67,6 +69,11 @@ impl Flags {
         others.iter().any(|other| self.0 & other.0 != 0)
     }
 
+    /// All but `others`.
+    pub fn without(self, others: Flags) -> Flags {
+        Flags(self.0 & !others.0)
+    }
+
     fn parse(text: &str) -> Flags {
         let bit = |code| FLAG_NAMES.iter().position(|name| *name == code);
         Flags(text.split_ascii_whitespace().filter_map(bit).fold(0, |bits, at| bits | 1 << at))
@@ -112,6 +119,11 @@ impl Mapping {
         u64::from(self.read) | u64::from(self.write) << 1 | u64::from(self.execute) << 2
     }
 
+    /// Its pages.
+    pub fn range(&self) -> PageRange {
+        PageRange::from_bounds(PageAddr::containing(self.start), PageAddr::containing(self.end))
+    }
+
     /// Length in bytes.
     pub fn len_bytes(&self) -> u64 {
         self.end - self.start
@@ -121,6 +133,12 @@ impl Mapping {
 /// Reads the mappings of a process, with flags. Walks its page tables: some milliseconds for a large process.
 pub fn read(pid: i32) -> io::Result<Vec<Mapping>> {
     let text = std::fs::read(format!("/proc/{pid}/smaps"))?;
+    parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The same without flags, and without the walk.
+pub fn read_without_flags(pid: i32) -> io::Result<Vec<Mapping>> {
+    let text = std::fs::read(format!("/proc/{pid}/maps"))?;
     parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

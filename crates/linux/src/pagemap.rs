@@ -11,6 +11,8 @@ use crate::maps::Mapping;
 use crate::sys;
 
 const PAGEMAP_SCAN: u64 = sys::ioc(sys::IOC_READ_WRITE, b'f' as u64, 16, size_of::<ScanArg>());
+const PAGE_IS_WPALLOWED: u64 = 1 << 0; // In a mapping where a userfaultfd notes writes.
+const PAGE_IS_WRITTEN: u64 = 1 << 1;
 const PAGE_IS_FILE: u64 = 1 << 2;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
@@ -25,7 +27,7 @@ const ENTRIES_PER_READ: usize = 4096;
 
 /// `struct pm_scan_arg` of `linux/fs.h`.
 #[repr(C)]
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct ScanArg {
     size: u64,
     flags: u64,
@@ -88,6 +90,21 @@ impl PageMap {
         self.read_entries(mapping, runs)
     }
 
+    /// Appends the runs of pages in the range, of one mapping, to which no write was noted since they were filled or
+    /// since `Userfault::note_writes`. Not one if this kernel notes none (before Linux 6.7).
+    pub fn unwritten(&self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
+        let wanted = ScanArg {
+            category_inverted: PAGE_IS_WRITTEN,
+            category_mask: PAGE_IS_WRITTEN | PAGE_IS_WPALLOWED,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..ScanArg::default()
+        };
+        match self.scan_for(wanted, start, end, runs) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(()),
+            done => done,
+        }
+    }
+
     fn scan(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
         let mut unwanted = PAGE_IS_PFNZERO;
         if mapping.is_private_file() {
@@ -96,19 +113,31 @@ impl PageMap {
         if self.knows_guards {
             unwanted |= PAGE_IS_GUARD;
         }
+        let wanted = ScanArg {
+            category_inverted: unwanted,
+            category_mask: unwanted,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..ScanArg::default()
+        };
+        self.scan_for(wanted, mapping.start, mapping.end, runs)
+    }
+
+    fn scan_for(
+        &self,
+        wanted: ScanArg,
+        mut start: u64,
+        end: u64,
+        runs: &mut Vec<PageRange>,
+    ) -> io::Result<()> {
         let mut regions = [Region::default(); RUNS_PER_CALL];
-        let mut start = mapping.start;
-        while start < mapping.end {
+        while start < end {
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
                 start,
-                end: mapping.end,
+                end,
                 vec: regions.as_mut_ptr() as u64,
                 vec_len: RUNS_PER_CALL as u64,
-                category_inverted: unwanted,
-                category_mask: unwanted,
-                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-                ..ScanArg::default()
+                ..wanted
             };
             let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
             let found = regions.get(..found as usize).unwrap_or_default();

@@ -15,6 +15,7 @@ const UFFDIO_UNREGISTER: u64 = sys::ioc(sys::IOC_READ, KIND, 0x01, size_of::<[u6
 const UFFDIO_WAKE: u64 = sys::ioc(sys::IOC_READ, KIND, 0x02, size_of::<[u64; 2]>());
 const UFFDIO_COPY: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x03, size_of::<[u64; 5]>());
 const UFFDIO_ZEROPAGE: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x04, size_of::<[u64; 4]>());
+const UFFDIO_WRITEPROTECT: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x06, size_of::<[u64; 3]>());
 const UFFDIO_POISON: u64 = sys::ioc(sys::IOC_READ_WRITE, KIND, 0x08, size_of::<[u64; 4]>());
 
 const UFFD_API: u64 = 0xaa;
@@ -22,10 +23,20 @@ const FEATURE_EVENT_FORK: u64 = 1 << 1;
 const FEATURE_EVENT_REMAP: u64 = 1 << 2;
 const FEATURE_EVENT_REMOVE: u64 = 1 << 3;
 const FEATURE_EVENT_UNMAP: u64 = 1 << 6;
+const FEATURE_WRITE_FAULTS: u64 = 1 << 0;
 const FEATURE_POISON: u64 = 1 << 14;
+/// Linux 6.7: the kernel notes the first write to a protected page by itself, and nobody waits.
+const FEATURE_ASYNC_WRITE_FAULTS: u64 = 1 << 15;
+const WRITE_FAULTS: u64 = FEATURE_WRITE_FAULTS | FEATURE_ASYNC_WRITE_FAULTS;
 const EVENTS: u64 = FEATURE_EVENT_FORK | FEATURE_EVENT_REMAP | FEATURE_EVENT_REMOVE | FEATURE_EVENT_UNMAP;
 const REGISTER_MODE_MISSING: u64 = 1;
+const REGISTER_MODE_WRITES: u64 = 1 << 1;
 const COPY_MODE_DONTWAKE: u64 = 1;
+const COPY_MODE_PROTECT: u64 = 1 << 1;
+const PROTECT: u64 = 1;
+
+/// A kernel that says "again" means it for microseconds.
+const AGAIN_MAX: u32 = 1000;
 
 /// Events fetched by one read.
 const EVENTS_PER_READ: usize = 16;
@@ -38,6 +49,17 @@ pub enum Watch {
     /// Also forks, unmapping and moving: for a process that runs meanwhile. From now on each of its `munmap`,
     /// `mremap`, `madvise` and `fork` waits until the event is read.
     AllEvents,
+    /// Only which pages are written, which nobody is told: `PageMap::unwritten` finds those that were not.
+    Writes,
+}
+
+/// Whether the first write to a page that is filled is to be noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It counts as written from now on. A write costs nothing.
+    Nothing,
+    /// Until it is written it is known not to be (where the kernel notes writes, else as above).
+    Write,
 }
 
 /// What the process did.
@@ -92,25 +114,34 @@ pub enum Filled {
 pub struct Userfault {
     fd: OwnedFd,
     can_poison: bool,
+    notes_writes: bool,
 }
 
 impl Userfault {
     /// Takes over a descriptor that was just created in the process, and agrees with the kernel on what it tells.
     pub fn set_up(fd: OwnedFd, watch: Watch) -> io::Result<Userfault> {
-        let events = if watch == Watch::AllEvents { EVENTS } else { 0 };
-        let mut userfault = Userfault { fd, can_poison: true };
-        let mut api = [UFFD_API, events | FEATURE_POISON, 0];
-        match sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api) {
-            Ok(_) => Ok(userfault),
-            // A kernel that lacks one feature refuses the set.
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                let mut api = [UFFD_API, events, 0];
-                sys::ioctl(userfault.fd.as_fd(), UFFDIO_API, &mut api)?;
-                userfault.can_poison = false;
-                Ok(userfault)
+        let (needed, wished): (u64, &[u64]) = match watch {
+            Watch::Faults => (0, &[FEATURE_POISON, 0]),
+            Watch::AllEvents => {
+                (EVENTS, &[FEATURE_POISON | WRITE_FAULTS, FEATURE_POISON, 0]) // In the order in which kernels got them.
             }
-            Err(error) => Err(error),
+            Watch::Writes => (WRITE_FAULTS, &[0]),
+        };
+        let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
+        for more in wished {
+            let features = needed | more;
+            // A kernel that lacks one feature refuses the set.
+            match sys::ioctl(fd.as_fd(), UFFDIO_API, &mut [UFFD_API, features, 0]) {
+                Ok(_) => {
+                    let can_poison = features & FEATURE_POISON != 0;
+                    let notes_writes = features & FEATURE_ASYNC_WRITE_FAULTS != 0;
+                    return Ok(Userfault { fd, can_poison, notes_writes });
+                }
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
+                Err(error) => return Err(error),
+            }
         }
+        Err(refused)
     }
 
     /// Whether this kernel can mark pages as deadly to touch (Linux 6.6).
@@ -118,11 +149,35 @@ impl Userfault {
         self.can_poison
     }
 
-    /// Watches a whole mapping for missing pages.
+    /// Watches a whole mapping for missing pages, and can note writes to those that are filled.
     pub fn register(&self, start: u64, end: u64) -> io::Result<()> {
-        let mut arg = [start, end - start, REGISTER_MODE_MISSING, 0];
+        let writes = if self.notes_writes { REGISTER_MODE_WRITES } else { 0 };
+        let mut arg = [start, end - start, REGISTER_MODE_MISSING | writes, 0];
         // TRACEE: missing pages of the range make it wait instead of reading zeros; nothing is lost by it.
         sys::ioctl(self.fd.as_fd(), UFFDIO_REGISTER, &mut arg).map(drop)
+    }
+
+    /// Makes a whole mapping one in which writes can be noted; nothing is waited for in it. To be called again for the
+    /// same mapping: refused (`EBUSY`) if somebody else watches it.
+    pub fn register_writes(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut arg = [start, end - start, REGISTER_MODE_WRITES, 0];
+        // TRACEE: nothing waits, nothing is lost.
+        sys::ioctl(self.fd.as_fd(), UFFDIO_REGISTER, &mut arg).map(drop)
+    }
+
+    /// From now on the first write to each page of the range is noted. All its pages should be there: a missing one
+    /// would get a mark that takes memory.
+    pub fn note_writes(&self, start: u64, end: u64) -> io::Result<()> {
+        let mut tries = 0;
+        loop {
+            let mut arg = [start, end - start, PROTECT];
+            // TRACEE: a write to the page costs a fault more, which the kernel resolves by itself.
+            match sys::ioctl(self.fd.as_fd(), UFFDIO_WRITEPROTECT, &mut arg) {
+                // The process was just changing its mappings.
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && tries < AGAIN_MAX => tries += 1,
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// Stops watching: missing pages read as zeros again. All content must be back.
@@ -133,17 +188,21 @@ impl Userfault {
     }
 
     /// Fills missing pages from `at` on, in one mapping. Wakes nobody: for a process that stands still.
-    pub fn fill(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
-        self.copy(at, bytes, COPY_MODE_DONTWAKE)
+    pub fn fill(&self, at: PageAddr, bytes: &[u8], note: Note) -> io::Result<Filled> {
+        self.copy(at, bytes, COPY_MODE_DONTWAKE | self.mode(note))
     }
 
     /// Fills missing pages from `at` on, and lets threads go that wait for them.
-    pub fn fill_and_wake(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
-        let filled = self.copy(at, bytes, 0)?;
+    pub fn fill_and_wake(&self, at: PageAddr, bytes: &[u8], note: Note) -> io::Result<Filled> {
+        let filled = self.copy(at, bytes, self.mode(note))?;
         if let Filled::Occupied(_) = filled {
             self.wake(at, bytes.len() as u64)?; // Another fill came first: its waiters may not know.
         }
         Ok(filled)
+    }
+
+    fn mode(&self, note: Note) -> u64 {
+        if note == Note::Write && self.notes_writes { COPY_MODE_PROTECT } else { 0 }
     }
 
     fn copy(&self, at: PageAddr, bytes: &[u8], mode: u64) -> io::Result<Filled> {
@@ -276,7 +335,7 @@ impl Userfault {
             FORK => {
                 // SAFETY: the kernel has just made this descriptor in our table, for us.
                 let fd = unsafe { OwnedFd::from_raw_fd(a as u32 as i32) };
-                Some(Event::Fork(Userfault { fd, can_poison: false }))
+                Some(Event::Fork(Userfault { fd, can_poison: false, notes_writes: false }))
             }
             REMAP => Some(Event::Remap { from: a, to: b, len_bytes: c }),
             REMOVE => Some(Event::Remove { start: a, end: b }),

@@ -32,7 +32,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         Some(bytes) if !facts.manifests.is_empty() => bytes,
         _ => account.resident_bytes,
     };
-    for manifest in &facts.manifests {
+    for manifest in facts.manifests.iter().chain(&facts.shadows) {
         let share = sandbox.node.store.share(manifest);
         account.store_identical_bytes += share.identical_bytes;
         account.store_patched_bytes += share.patched_bytes;

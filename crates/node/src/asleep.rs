@@ -37,6 +37,8 @@ pub(crate) struct Space {
     pub(crate) watched: Vec<PageRange>,
     /// Fills them. `None`: they are filled by writing.
     pub(crate) planted: Option<Planted>,
+    /// Will note which pages are written once all are back. `None`: it will not be known.
+    pub(crate) writes: Option<Userfault>,
 }
 
 /// A userfaultfd that a process was made to create. It stays open there while the process runs with memory out, so

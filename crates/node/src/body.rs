@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use crate::asleep::{Hold, Planted};
 use crate::dedup::DedupError;
 use crate::family::{Family, is_alive};
+use crate::shadow::Shadow;
 use crate::stopped_tree::StoppedTree;
 
 /// A tree that keeps growing while it is being stopped is given up after so many looks.
@@ -32,11 +33,13 @@ pub(crate) struct Body {
     means: Means,
     /// Userfaultfds that stay open in processes that wake lazily, by process.
     kept: Vec<Planted>,
+    /// What is known to be unchanged since the last wake.
+    shadows: Vec<Shadow>,
 }
 
 impl Body {
     pub(crate) fn new(root: Process, family: Arc<Family>, means: Means) -> Body {
-        Body { root, family, means, kept: Vec::new() }
+        Body { root, family, means, kept: Vec::new(), shadows: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -99,6 +102,26 @@ impl Body {
     pub(crate) fn keep_planted(&mut self, planted: Planted) {
         self.kept.retain(|planted| is_alive(planted.pid));
         self.kept.push(planted);
+    }
+
+    /// What is known to be unchanged in a process.
+    pub(crate) fn shadow(&self, pid: i32) -> Option<&Shadow> {
+        self.shadows.iter().find(|shadow| shadow.pid == pid)
+    }
+
+    /// Notes no more what a process writes.
+    pub(crate) fn drop_shadow(&mut self, pid: i32) {
+        self.shadows.retain(|shadow| shadow.pid != pid);
+    }
+
+    /// Remembers what is unchanged until the next sleep.
+    pub(crate) fn set_shadows(&mut self, shadows: Vec<Shadow>) {
+        self.shadows = shadows;
+    }
+
+    /// Whether anything is known to be unchanged.
+    pub(crate) fn has_shadows(&self) -> bool {
+        !self.shadows.is_empty()
     }
 
     /// Lets it run. All that must be back is back.

@@ -104,12 +104,15 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
     record.freeze_us = clock.lap();
     fail_point::reach("frozen");
-    let mut patients: Vec<_> = tree.processes().iter().map(prepare).collect::<Result<_, _>>()?;
+    let stopped = tree.processes().iter();
+    let mut patients: Vec<_> = stopped.map(|one| prepare(one, body)).collect::<Result<_, _>>()?;
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
     let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
-    let put = encode(&surveys, bed)?; // All of it is in the store, and checked,
+    let put = encode(&surveys, body, bed)?; // All of it is in the store, and checked,
     put.count(&mut record);
+    record.unchanged_pages = surveys.iter().map(|survey| survey.unchanged_pages()).sum();
+    record.same_pages -= record.unchanged_pages;
     record.left_pages = surveys.iter().map(|survey| survey.left_pages).sum();
     record.encode_us = clock.lap();
     fail_point::reach("stored");
@@ -123,7 +126,7 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     tree.memory_leaves(); // until here: from now on dropping it kills them.
     let mut spaces = Vec::new();
     for (patient, manifest) in patients.into_iter().zip(pinned.manifests.clone()) {
-        spaces.push(empty(patient, manifest, bed.lazy)?);
+        spaces.push(empty(body, patient, manifest, bed.lazy)?);
         fail_point::reach("emptied-one");
     }
     record.empty_us = clock.lap();
@@ -142,17 +145,18 @@ struct Patient<'a> {
     vehicle: Vehicle<'a>,
     survey: Survey,
     planted: Option<Planted>,
+    writes: Option<Userfault>,
 }
 
 /// Surveys a process and borrows the thread that will empty it.
-fn prepare(stopped: &Stopped) -> Result<Patient<'_>, DedupError> {
-    let mut survey = survey(stopped)?;
+fn prepare<'a>(stopped: &'a Stopped, body: &Body) -> Result<Patient<'a>, DedupError> {
+    let mut survey = survey(stopped, body.shadow(stopped.pid()))?;
     let vehicle = Vehicle::borrow(stopped, &survey.mappings)?;
     // The kernel writes there when this thread returns from an injected call: that page never leaves.
     if let Some(RseqArea { address, len_bytes }) = vehicle.rseq_area() {
         survey.leave_bytes(address, len_bytes);
     }
-    Ok(Patient { vehicle, survey, planted: None })
+    Ok(Patient { vehicle, survey, planted: None, writes: None })
 }
 
 impl Patient<'_> {
@@ -172,6 +176,15 @@ impl Patient<'_> {
                     plant(pid, fd, lazy).map_err(io)?
                 }
             });
+            if lazy {
+                let fd = self.vehicle.create_userfaultfd()?;
+                // Kernels before 6.7 refuse: then it will not be known what was written.
+                self.writes = Process::open(pid)
+                    .and_then(|process| process.get_fd(fd))
+                    .and_then(|fd| Userfault::set_up(fd, Watch::Writes))
+                    .ok();
+                self.vehicle.close(fd)?; // Ours is enough: if we die, nobody wants to know.
+            }
         }
         Ok(())
     }
@@ -194,32 +207,33 @@ fn hash(tree: &StoppedTree) -> Result<MemoryHash, DedupError> {
 }
 
 /// Gives the memory of one process back to the kernel. Everything in it is in `manifest`.
-fn empty(patient: Patient<'_>, manifest: Arc<Manifest>, lazy: bool) -> Result<Space, DedupError> {
-    let Patient { mut vehicle, survey, planted } = patient;
+fn empty(
+    body: &mut Body,
+    patient: Patient<'_>,
+    manifest: Arc<Manifest>,
+    lazy: bool,
+) -> Result<Space, DedupError> {
+    let Patient { mut vehicle, survey, planted, writes } = patient;
     let pid = survey.pid;
     let broken = |source: InjectError| DedupError::HalfEmptied { pid, source: io::Error::other(source) };
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
-    let mut space = Space { pid, manifest, watched: Vec::new(), planted };
-    if let Some(Planted { userfault, .. }) = &space.planted {
-        space.watched = watched(&survey, lazy);
+    let mut space = Space { pid, manifest, watched: Vec::new(), planted, writes };
+    if space.planted.is_some() {
         make_anonymous(&mut vehicle, &survey).map_err(broken)?;
         fail_point::reach("converted");
+    }
+    // Before it is watched: else the kernel would tell us of each range, and wait until we have read it. The process
+    // is stopped, and dies if we do.
+    vehicle.empty(&emptied(&survey, &space.manifest, space.planted.is_some())).map_err(broken)?;
+    body.drop_shadow(pid); // Two cannot watch one mapping.
+    fail_point::reach("dontneed");
+    if let Some(Planted { userfault, .. }) = &space.planted {
+        space.watched = watched(&survey, lazy);
         for range in &space.watched {
             userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
         fail_point::reach("registered");
     }
-    let ranges = emptied(&survey, &space.manifest, space.planted.is_some());
-    let mut told = Vec::new();
-    // Each emptied range may be an event that our own call waits for.
-    let mut read_events = || {
-        if let Some(Planted { userfault, .. }) = &space.planted {
-            let _ = userfault.events(&mut told); // An error shows in the call, which then does not come back.
-            told.clear(); // Our own doing: nothing to follow.
-        }
-    };
-    vehicle.empty(&ranges, &mut read_events).map_err(broken)?;
-    fail_point::reach("dontneed");
     if let Some(Planted { userfault, fd, .. }) = &space.planted {
         if lazy {
             vehicle.leave_open(*fd);

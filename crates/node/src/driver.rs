@@ -6,6 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use pages::Domain;
 use protocol::{CheckRecord, Event, SleepRecord, State, WakeRecord};
@@ -25,6 +26,13 @@ const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 
 
 /// A thread that did not stop in time, as its call would not end, must not stand still for long when it does stop.
 const LATE_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+
+/// The watch over memory that is all back ends between two invocations, or when it has lasted so long: then the next
+/// sleep looks at every page.
+const IDLE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Who does not stand still within this time goes on, and is asked again a little later.
+const HOLD_STILL_WITHIN: Duration = Duration::from_millis(2);
 
 /// The driver's own state.
 pub(crate) struct Driver {
@@ -77,7 +85,7 @@ impl Driver {
         if let Some(lazy) = &mut self.lazy
             && lazy.serve()
         {
-            self.finish_lazy();
+            self.finish_when_idle();
         }
         let held = self.is_held();
         let is_late = linux::trace::release_late();
@@ -137,7 +145,6 @@ impl Driver {
             return Err(self.stay_warm(DedupError::Interrupted));
         }
         let result = self.try_sleep(hash);
-        let counters = &self.inner.node.counters;
         match result {
             Ok((asleep, record)) => {
                 tracing::debug!(sandbox = %self.inner.id, ?record, "asleep");
@@ -153,11 +160,17 @@ impl Driver {
                 facts.last_sleep = Some(record.clone());
                 drop(facts);
                 self.asleep = Some(asleep);
+                self.forget_shadows(); // What was unchanged has new references.
                 let _ = self.inner.step(Event::Emptied); // From `Freezing`: always fits.
-                counters.sleeps.fetch_add(1, Ordering::Relaxed);
+                self.inner.node.counters.sleeps.fetch_add(1, Ordering::Relaxed);
                 Ok(record)
             }
-            Err(error) => Err(self.stay_warm(error)),
+            Err(error) => {
+                if !matches!(error, DedupError::Interrupted) {
+                    self.forget_shadows(); // It may have lost some of them half-way.
+                }
+                Err(self.stay_warm(error))
+            }
         }
     }
 
@@ -270,12 +283,21 @@ impl Driver {
     }
 
     /// All memory is back, or it is lost and the sandbox dies.
-    fn finish_lazy(&mut self) {
+    fn finish_lazy(&mut self, stands_still: bool) {
         self.answered(); // Nothing more can be seen to be touched.
         let Some(mut lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
-        match lazy.finish() {
-            Ok(kept) => kept.into_iter().for_each(|planted| self.body.keep_planted(planted)),
+        let finished = lazy.finish(stands_still.then_some(&self.working_set));
+        if stands_still {
+            self.let_go();
+        }
+        match finished {
+            Ok(finished) => {
+                let (shadows, pid) = (finished.shadows.len(), self.body.pid());
+                tracing::debug!(sandbox = %self.inner.id, pid, faulted_pages, stands_still, shadows, "all is back");
+                finished.planted.into_iter().for_each(|planted| self.body.keep_planted(planted));
+                self.body.set_shadows(finished.shadows);
+            }
             Err(error) => self.kill(&causes(&error)),
         }
         drop(lazy); // After the kill: children of it may still wait for pages.
@@ -283,7 +305,55 @@ impl Driver {
         if let Some(wake) = &mut facts.last_wake {
             wake.faulted_pages = faulted_pages;
         }
+        if self.body.has_shadows() {
+            facts.shadows = facts.manifests.clone();
+        }
         self.forget_manifests(&mut facts.manifests);
+    }
+
+    /// All memory is back, or lost. To note what is written from now on, all must stand still for a moment, and that
+    /// moment is not in the middle of an invocation. Where it does not come, the watch ends without it.
+    fn finish_when_idle(&mut self) {
+        let is_busy = self.inner.state() == State::Busy;
+        let Some(mut lazy) = self.lazy.take() else { return };
+        let is_urgent = lazy.has_failed() || lazy.whole_since() > IDLE_PATIENCE || !self.body.means().freezer;
+        let stands_still = !is_urgent && !is_busy && self.hold_still(&mut lazy);
+        self.lazy = Some(lazy);
+        if is_urgent || stands_still {
+            self.finish_lazy(stands_still);
+        }
+    }
+
+    /// Stops it for a moment, if that goes fast.
+    fn hold_still(&mut self, lazy: &mut Lazy) -> bool {
+        let cgroup = &Arc::clone(&self.body.family).cgroup;
+        if cgroup.start_freezing().is_err() {
+            return false;
+        }
+        let started = Instant::now();
+        while started.elapsed() < HOLD_STILL_WITHIN {
+            lazy.follow(); // Who waits for us does not stand still.
+            if cgroup.is_frozen().unwrap_or(false) {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        self.let_go();
+        false
+    }
+
+    /// Ends `hold_still`.
+    fn let_go(&mut self) {
+        if let Err(error) = self.body.family.cgroup.thaw() {
+            self.kill(&format!("cannot thaw it: {error}"));
+        }
+    }
+
+    /// Gives back to the store what was kept of an awake sandbox, now that nothing notes what it writes.
+    fn forget_shadows(&mut self) {
+        self.body.set_shadows(Vec::new());
+        let shadows = std::mem::take(&mut self.inner.facts().shadows);
+        self.inner.node.release(shadows);
     }
 
     /// Brings back what is still out, at once. `false`: a wake came first.
@@ -291,7 +361,10 @@ impl Driver {
         let Some(lazy) = &mut self.lazy else { return true };
         let is_whole = lazy.fill_all(|| self.inner.wakes_pending.load(Ordering::SeqCst) > 0);
         if is_whole {
-            self.finish_lazy();
+            self.finish_when_idle();
+            if self.lazy.is_some() {
+                self.finish_lazy(false); // There is no time to try again.
+            }
         }
         is_whole
     }
@@ -326,6 +399,7 @@ impl Driver {
             None => Exit::Unknown,
         };
         self.forget_manifests(&mut self.inner.facts().manifests);
+        self.forget_shadows();
         let _ = self.inner.step(Event::Die); // From anywhere but `Gone`, which only this line makes.
         self.inner.node.forget(&self.inner);
         self.inner.exit.send_replace(Some(exit));

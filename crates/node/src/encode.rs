@@ -8,8 +8,11 @@ use pages::{Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr
 use protocol::SleepRecord;
 
 use crate::PageStore;
+use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
 use crate::parallel::on_threads;
+use crate::ranges::{common, without};
+use crate::shadow::Shadow;
 use crate::survey::Survey;
 
 /// Pages that one worker reads and encodes before it looks whether an invocation has come: about a millisecond.
@@ -79,11 +82,11 @@ impl Drop for Put<'_> {
 }
 
 /// Reads every page that can leave, and puts it. On error nothing stays in the store.
-pub(crate) fn encode<'a>(surveys: &[&Survey], bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
+pub(crate) fn encode<'a>(surveys: &[&Survey], body: &Body, bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
     let mut put = Put { store: bed.store, processes: Vec::new() };
     for (at, survey) in surveys.iter().enumerate() {
         let process = Mutex::new(Vec::new());
-        let done = encode_process(survey, bed, at, &process);
+        let done = encode_process(survey, body.shadow(survey.pid), bed, at, &process);
         put.processes.push(process.into_inner().unwrap_or_else(PoisonError::into_inner));
         done?; // Dropping `put` gives back what was put.
     }
@@ -92,11 +95,14 @@ pub(crate) fn encode<'a>(surveys: &[&Survey], bed: &Bed<'a>) -> Result<Put<'a>, 
 
 fn encode_process(
     survey: &Survey,
+    shadow: Option<&Shadow>,
     bed: &Bed<'_>,
     at: usize,
     put: &Mutex<Vec<(PageAddr, Vec<Encoding>)>>,
 ) -> Result<(), DedupError> {
-    let jobs = jobs(survey, bed.working_set.of_process(at));
+    let runs: Vec<_> = survey.parts.iter().flat_map(|part| &part.runs).copied().collect();
+    reuse(survey, &runs, shadow, bed.store, put)?;
+    let jobs = jobs(&without(&runs, &survey.unchanged), bed.working_set.of_process(at));
     let next = AtomicUsize::new(0);
     let relocation = Arc::new(Relocation::none()); // The same layout: pointers point to the same places.
     let work = || -> Result<(), DedupError> {
@@ -135,6 +141,25 @@ fn encode_process(
     on_threads(ENCODE_THREADS.min(jobs.len()), work)
 }
 
+/// Pages that stand in the store already are neither read nor encoded.
+fn reuse(
+    survey: &Survey,
+    runs: &[PageRange],
+    shadow: Option<&Shadow>,
+    store: &PageStore,
+    put: &Mutex<Vec<(PageAddr, Vec<Encoding>)>>,
+) -> Result<(), DedupError> {
+    let Some(Shadow { manifest, .. }) = shadow else { return Ok(()) };
+    let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
+    for range in common(runs, &survey.unchanged) {
+        let kept = store.keep_again(manifest, range).ok_or_else(|| DedupError::LeftWarm {
+            why: format!("the store has lost pages of process {}: a bug in dormouse", survey.pid),
+        })?;
+        put.push((range.start(), kept));
+    }
+    Ok(())
+}
+
 /// Pages that are read and put together.
 struct Job {
     ranges: Vec<PageRange>,
@@ -143,9 +168,9 @@ struct Job {
 
 /// Cuts what is to be read into jobs. Hot pages are put first, and apart: they leave the groups that they share with
 /// cold ones, which are then packed anew.
-fn jobs(survey: &Survey, hot: &[PageRange]) -> Vec<Job> {
+fn jobs(runs: &[PageRange], hot: &[PageRange]) -> Vec<Job> {
     let mut pieces = Vec::new();
-    for run in survey.parts.iter().flat_map(|part| &part.runs) {
+    for run in runs {
         let mut at = run.start();
         while at < run.end() {
             let next_hot = hot.partition_point(|range| range.end() <= at);

@@ -12,15 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use linux::arena::MemfdArena;
 use linux::maps::Flags;
 use linux::userfault::Userfault;
-use pages::{FillPlan, PageAddr, PageRange, Scratch};
+use pages::{PageAddr, PageRange, Scratch};
 use rustix::event::Timespec;
 
 use crate::asleep::{Planted, Space};
 use crate::guard::Guard;
-use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
+use crate::lazy_space::{LazyError, LazySpace, Out, Portion, Watched};
+use crate::shadow::{Shadow, Whole};
 use crate::{WorkingSet, fail_point};
 
 /// The background waits so long for the first answer: until then the processors belong to the request.
@@ -52,6 +52,17 @@ pub(crate) struct Lazy {
     touched: Vec<Vec<PageRange>>,
     answered: bool,
     faulted_pages: u64,
+    /// Since when nothing is out.
+    whole: Option<Instant>,
+}
+
+/// What remains of a wake when all memory is back.
+#[derive(Default)]
+pub(crate) struct Finished {
+    /// Userfaultfds that stay open in their processes.
+    pub(crate) planted: Vec<Planted>,
+    /// What is known to be unchanged.
+    pub(crate) shadows: Vec<Shadow>,
 }
 
 struct Work {
@@ -67,17 +78,17 @@ struct Spaces {
 }
 
 impl Lazy {
-    /// What is out after the hot parts of the plans, one for each space, came back; the sandbox still stands. All
-    /// spaces have userfaultfds.
+    /// What is `out` of each space when the rest of it is back; the sandbox still stands. All spaces have
+    /// userfaultfds. `is_recording`: nothing is known of its working set.
     pub(crate) fn new(
         spaces: Vec<Space>,
-        plans: Vec<FillPlan<MemfdArena>>,
+        out: Vec<Out>,
+        is_recording: bool,
         guard: Option<Arc<Guard>>,
     ) -> Lazy {
-        let is_recording = plans.iter().all(|plan| plan.hot().is_empty());
         let touched = vec![Vec::new(); spaces.len()];
-        let space = |(space, plan): (Space, _)| Some(LazySpace::new(space.planted?, plan));
-        let list = spaces.into_iter().zip(plans).filter_map(space).collect();
+        let list =
+            spaces.into_iter().zip(out).filter_map(|(space, out)| LazySpace::new(space, out)).collect();
         let spaces = Mutex::new(Spaces { list, guard, failed: None, scratch: Scratch::new() });
         Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
@@ -87,6 +98,7 @@ impl Lazy {
             touched,
             answered: false,
             faulted_pages: 0,
+            whole: None,
         }
     }
 
@@ -167,25 +179,51 @@ impl Lazy {
         false
     }
 
-    /// All is back: stops watching. Gives back the userfaultfds that stay open in their processes. On error the
-    /// caller kills the sandbox, and only then drops this: until then its children wait.
-    pub(crate) fn finish(&mut self) -> Result<Vec<Planted>, LazyError> {
+    /// Reads what the processes did, and serves them, without waiting: for one that is to stand still but waits for us.
+    pub(crate) fn follow(&mut self) {
+        let _ = self.work.lock().serve(Portion::Group, |_, _| {});
+    }
+
+    /// For how long nothing has been out.
+    pub(crate) fn whole_since(&mut self) -> Duration {
+        self.whole.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Whether it could not be brought back.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.work.lock().failed.is_some()
+    }
+
+    /// All is back: stops watching. `hot`: all of it stands still, and from now on it is noted what is written, but
+    /// for these pages. On error the caller kills the sandbox, and only then drops this: until then its children
+    /// wait.
+    pub(crate) fn finish(&mut self, hot: Option<&WorkingSet>) -> Result<Finished, LazyError> {
         self.stop_background();
         let mut spaces = self.work.lock();
         if let Some(error) = spaces.failed.take() {
             return Err(error);
         }
-        for space in &spaces.list {
-            let Watched::Planted(planted) = &space.watched else { continue };
-            unwatch(planted.pid, &planted.userfault).map_err(|source| LazyError::Follow { source })?;
-            settle(&planted.userfault).map_err(|source| LazyError::Follow { source })?;
+        let mut finished = Finished::default();
+        let failed = |source| LazyError::Follow { source };
+        for (place, space) in std::mem::take(&mut spaces.list).into_iter().enumerate() {
+            let moved = space.moved();
+            // A child has no userfaultfd of its own: dropping ours ends the watch.
+            let Watched::Planted(planted) = space.watched else { continue };
+            match (hot, &space.manifest) {
+                (Some(hot), Some(manifest)) => {
+                    let (pid, faults) = (planted.pid, &planted.userfault);
+                    let whole = Whole { pid, manifest, faults, moved: &moved, hot: hot.of_process(place) };
+                    finished.shadows.extend(Shadow::cast(&whole, space.writes).map_err(failed)?);
+                }
+                _ => {
+                    unwatch(planted.pid, &planted.userfault).map_err(failed)?;
+                    settle(&planted.userfault).map_err(failed)?;
+                }
+            }
             fail_point::reach("lazy-finished");
+            finished.planted.push(planted);
         }
-        let planted = |space: LazySpace| match space.watched {
-            Watched::Planted(planted) => Some(planted),
-            Watched::Child(..) => None, // It has none of its own: dropping ours ends the watch.
-        };
-        Ok(std::mem::take(&mut spaces.list).into_iter().filter_map(planted).collect())
+        Ok(finished)
     }
 
     fn stop_background(&mut self) {

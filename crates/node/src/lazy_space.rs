@@ -6,10 +6,10 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use linux::arena::MemfdArena;
-use linux::userfault::{Event, Filled, Userfault};
-use pages::{FillError, FillPlan, JobIndex, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use linux::userfault::{Event, Filled, Note, Userfault};
+use pages::{FillError, FillPlan, JobIndex, Manifest, PAGE_SIZE, PageAddr, PageRange, Scratch};
 
-use crate::asleep::Planted;
+use crate::asleep::{Planted, Space};
 use crate::fail_point;
 use crate::guard::{Entrusted, Guard};
 use crate::remaining::Remaining;
@@ -37,8 +37,14 @@ const ZERO_PAGES_MAX: u64 = 64;
 /// What is out of one address space.
 pub(crate) struct LazySpace {
     pub(crate) watched: Watched,
+    /// What stands where; `None` for children, of which nothing is known when all is back.
+    pub(crate) manifest: Option<Arc<Manifest>>,
+    /// Will note which pages are written.
+    pub(crate) writes: Option<Userfault>,
     source: Arc<Source>,
     remaining: Remaining,
+    /// Where pages stand now that came from other addresses.
+    moved: Vec<PageRange>,
     /// Faults that could not be served while the process was changing its mappings.
     waiting: Vec<PageAddr>,
     /// Groups that single pages were taken from, by job: their content, by the addresses that the manifest knows.
@@ -62,6 +68,26 @@ struct Source {
     index: JobIndex,
 }
 
+/// What is out of one process, ready to be found by address: it takes a while, which no request should wait for.
+pub(crate) struct Out {
+    source: Arc<Source>,
+    remaining: Remaining,
+}
+
+impl Out {
+    /// All of `plan`.
+    pub(crate) fn new(plan: FillPlan<MemfdArena>) -> Out {
+        let remaining = Remaining::of(plan.jobs().iter().flat_map(|job| job.ranges()));
+        let index = plan.index();
+        Out { source: Arc::new(Source { plan, index }), remaining }
+    }
+
+    /// How many pages.
+    pub(crate) fn pages(&self) -> u64 {
+        self.source.plan.pages()
+    }
+}
+
 /// How much comes back with a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Portion {
@@ -81,13 +107,14 @@ impl From<FillError<LazyError>> for LazyError {
 }
 
 impl LazySpace {
-    /// Everything in `plan` but its hot part, which is filled already.
-    pub(crate) fn new(planted: Planted, plan: FillPlan<MemfdArena>) -> LazySpace {
-        let remaining = Remaining::of(plan.rest().iter().flat_map(|job| job.ranges()));
-        let index = plan.index();
-        let source = Arc::new(Source { plan, index });
+    /// Everything that is `out`. `None` where there is no userfaultfd.
+    pub(crate) fn new(space: Space, out: Out) -> Option<LazySpace> {
+        let Space { manifest, planted, writes, .. } = space;
+        let watched = Watched::Planted(planted?);
+        let Out { source, remaining } = out;
         let (waiting, decoded) = (Vec::new(), HashMap::new());
-        LazySpace { watched: Watched::Planted(planted), source, remaining, waiting, decoded }
+        let (manifest, moved) = (Some(manifest), Vec::new());
+        Some(LazySpace { watched, manifest, writes, source, remaining, moved, waiting, decoded })
     }
 
     /// Fills its pages.
@@ -96,6 +123,21 @@ impl LazySpace {
             Watched::Planted(planted) => &planted.userfault,
             Watched::Child(userfault, _) => userfault,
         }
+    }
+
+    /// Where pages stand that came from other addresses.
+    pub(crate) fn moved(&self) -> Vec<PageRange> {
+        let mut moved = self.moved.clone();
+        moved.sort_unstable();
+        // Joined: what moved twice overlaps.
+        moved.dedup_by(|next, last| {
+            let overlaps = next.start() <= last.end();
+            if overlaps {
+                *last = PageRange::from_bounds(last.start(), last.end().max(next.end()));
+            }
+            overlaps
+        });
+        moved
     }
 
     /// Whether nothing is out any more.
@@ -123,7 +165,11 @@ impl LazySpace {
                 Event::Fault(addr) => self.waiting.push(addr),
                 Event::Remove { start, end } => self.remaining.remove(start, end),
                 Event::Unmap { start, end } => self.remaining.unmapped(start, end),
-                Event::Remap { from, to, len_bytes } => self.remaining.moved(from, to, len_bytes),
+                Event::Remap { from, to, len_bytes } => {
+                    self.remaining.moved(from, to, len_bytes);
+                    let (start, end) = (PageAddr::containing(to), PageAddr::containing(to + len_bytes));
+                    self.moved.push(PageRange::from_bounds(start, end));
+                }
                 Event::Fork(userfault) => {
                     // The child runs in a moment: whatever else there is to do, this comes first.
                     let entrust =
@@ -133,8 +179,11 @@ impl LazySpace {
                     fail_point::reach("forked");
                     children.push(LazySpace {
                         watched: Watched::Child(userfault, entrusted),
+                        manifest: None,
+                        writes: None,
                         source: Arc::clone(&self.source),
                         remaining: self.remaining.of_child(),
+                        moved: Vec::new(),
                         waiting: Vec::new(),
                         decoded: HashMap::new(),
                     });
@@ -211,7 +260,7 @@ impl LazySpace {
         }
         let pages = self.decoded.remove(&job).unwrap_or_default();
         let page = pages.iter().find(|(at, _)| *at == known).ok_or(LazyError::Damaged { addr: known })?;
-        self.fill(addr, &page.1)?;
+        self.fill(addr, &page.1, note_of(addr, known))?;
         self.decoded.insert(job, pages);
         Ok(())
     }
@@ -235,7 +284,7 @@ impl LazySpace {
                 let pages = self.still_out(addr, known, rest.len() / PAGE_SIZE).max(1);
                 let (now, later) = rest.split_at(pages * PAGE_SIZE);
                 if self.remaining.source_of(addr) == Some(known) {
-                    self.fill(addr, now)?;
+                    self.fill(addr, now, note_of(addr, known))?;
                 }
                 (rest, known) = (later, known + pages as u64);
             }
@@ -251,11 +300,11 @@ impl LazySpace {
             .count()
     }
 
-    fn fill(&mut self, addr: PageAddr, bytes: &[u8]) -> Result<(), LazyError> {
+    fn fill(&mut self, addr: PageAddr, bytes: &[u8], note: Note) -> Result<(), LazyError> {
         let mut done = 0;
         while done < bytes.len() {
             let at = addr + (done / PAGE_SIZE) as u64;
-            let filled = self.userfault().fill_and_wake(at, &bytes[done..]);
+            let filled = self.userfault().fill_and_wake(at, &bytes[done..], note);
             done += match filled.map_err(|source| LazyError::Fill { addr: at, source })? {
                 Filled::Done => bytes.len() - done,
                 // A page that is out is not there, unless the process has just moved another there: its event is
@@ -268,8 +317,8 @@ impl LazySpace {
                 Filled::Unmapped if bytes.len() - done > PAGE_SIZE => {
                     // Several mappings by now: page by page.
                     let (page, rest) = bytes[done..].split_at(PAGE_SIZE);
-                    self.fill(at, page)?;
-                    return self.fill(at + 1, rest);
+                    self.fill(at, page, note)?;
+                    return self.fill(at + 1, rest, note);
                 }
                 Filled::Unmapped => PAGE_SIZE, // In no mapping: its event is on the way.
                 Filled::Dead => {
@@ -281,4 +330,9 @@ impl LazySpace {
         self.remaining.remove(addr.get(), addr.get() + bytes.len() as u64);
         Ok(())
     }
+}
+
+/// What moved holds no longer what the manifest says of its address.
+fn note_of(addr: PageAddr, known: PageAddr) -> Note {
+    if addr == known { Note::Write } else { Note::Nothing }
 }

@@ -79,13 +79,18 @@ impl NodeConfig {
         NodeConfig {
             data_dir,
             guard: None,
-            fill_threads: 2,
+            fill_threads: fill_threads(),
             sleep_slots: 1,
             lazy_above_bytes: 4 << 20,
             stop_by: StopBy::Best,
             fill_by: FillBy::Best,
         }
     }
+}
+
+/// As many as there are processors, within reason: who waits for its memory has nothing else to do with them.
+fn fill_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, |processors| processors.get().clamp(2, 4))
 }
 
 /// The node cannot start.
@@ -230,6 +235,7 @@ impl Node {
         NodeRecord {
             sandboxes: records.len() as u64,
             dedup_sandboxes: records.iter().filter(|record| record.state == State::Dedup).count() as u64,
+            shadows: self.sandboxes().iter().filter(|sandbox| sandbox.has_shadow()).count() as u64,
             account,
             store_bytes: store.held_bytes,
             store_pages: store.pages,

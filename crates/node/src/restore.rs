@@ -3,20 +3,23 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::thread::Builder;
 use std::time::Instant;
 
 use linux::arena::MemfdArena;
 use linux::memory::Memory;
-use linux::userfault::{Filled, Userfault};
-use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use linux::userfault::{self, Note, Userfault};
+use pages::{FillError, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
 use protocol::WakeRecord;
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::Body;
 use crate::lazy::Lazy;
+use crate::lazy_space::Out;
 use crate::memory_hash::{self, MemoryHash};
 use crate::node::Shared;
 use crate::parallel::on_threads;
+use crate::ranges::{common, without};
 use crate::{WorkingSet, fail_point};
 
 /// A frozen process changes no mappings; still, its kernel may be busy with one for a moment.
@@ -65,32 +68,15 @@ pub(crate) fn restore(
     working_set: &WorkingSet,
 ) -> Result<(Restored, WakeRecord), RestoreError> {
     let started = Instant::now();
-    let (spaces, lazy) = (&asleep.spaces, asleep.lazy);
-    let plans: Vec<_> = spaces
-        .iter()
-        .enumerate()
-        .map(|(at, space)| {
-            let plan = node.store.plan(&space.manifest, working_set.of_process(at));
-            plan.map_err(|source| RestoreError::Manifest { pid: space.pid, source })
-        })
-        .collect::<Result<_, _>>()?;
-    let mut jobs: Vec<Job<'_>> = Vec::new();
-    let mut lazy_pages = 0;
-    for (space, plan) in spaces.iter().zip(&plans) {
-        let now = if lazy { plan.hot() } else { plan.jobs() };
-        jobs.extend(now.iter().map(|job| Job { space, job }));
-        lazy_pages += plan.pages() - now.iter().map(|job| job.pages() as u64).sum::<u64>();
-    }
-    let filled_pages = fill_all(&jobs, node.config.fill_threads)?;
+    let (filled, rest) = fill_first(&asleep.spaces, asleep.lazy, node, working_set)?;
     fail_point::reach("filled");
-    drop(jobs);
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
-    let lazy = if lazy {
-        Some(Lazy::new(spaces, plans, node.guard.clone()))
-    } else {
-        unwatch(spaces).map(|()| None)?
+    let lazy_pages = rest.iter().map(Out::pages).sum();
+    let lazy = match asleep.lazy {
+        true => Some(Lazy::new(spaces, rest, filled.is_recording, node.guard.clone())),
+        false => unwatch(spaces).map(|()| None)?,
     };
     fail_point::reach("unwatched");
     // Now that nobody is watched: reading a missing page would wait for us.
@@ -103,7 +89,7 @@ pub(crate) fn restore(
     let record = WakeRecord {
         total_us: started.elapsed().as_micros() as u64,
         fill_us,
-        filled_pages,
+        filled_pages: filled.pages,
         lazy_pages,
         faulted_pages: 0,
         working_set_pages: working_set.pages(),
@@ -131,14 +117,69 @@ fn unwatch(spaces: Vec<Space>) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// What was filled before the thaw.
+struct Filled {
+    pages: u64,
+    /// Nothing was known of the working set.
+    is_recording: bool,
+}
+
+/// Fills what must be there before the sandbox runs: the working set of one that wakes lazily, else everything.
+/// Meanwhile it is found out what remains.
+fn fill_first(
+    spaces: &[Space],
+    lazy: bool,
+    node: &Shared,
+    working_set: &WorkingSet,
+) -> Result<(Filled, Vec<Out>), RestoreError> {
+    let content = |space: &Space| space.manifest.content_ranges().collect::<Vec<_>>();
+    let hot = |at, space: &Space| common(working_set.of_process(at), &content(space));
+    let rest = |at, space: &Space| without(&content(space), working_set.of_process(at));
+    if !lazy {
+        let plans = plan(spaces, node, |_, space| content(space))?;
+        let pages = fill_all(spaces, &plans, node.config.fill_threads)?;
+        return Ok((Filled { pages, is_recording: false }, Vec::new()));
+    }
+    let plans = plan(spaces, node, hot)?;
+    let find_out = || Ok::<_, RestoreError>(plan(spaces, node, rest)?.into_iter().map(Out::new).collect());
+    let (pages, out) = std::thread::scope(|scope| {
+        let other = Builder::new().spawn_scoped(scope, find_out);
+        let pages = fill_all(spaces, &plans, node.config.fill_threads);
+        let out = match other {
+            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            Err(_) => find_out(), // No thread to be had.
+        };
+        (pages, out)
+    });
+    let pages = pages?;
+    Ok((Filled { pages, is_recording: pages == 0 }, out?))
+}
+
+/// A plan for each space, of the ranges that `ranges` says.
+fn plan(
+    spaces: &[Space],
+    node: &Shared,
+    ranges: impl Fn(usize, &Space) -> Vec<PageRange>,
+) -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> {
+    let of = |(at, space): (usize, &Space)| {
+        let plan = node.store.plan(&space.manifest, &ranges(at, space));
+        plan.map_err(|source| RestoreError::Manifest { pid: space.pid, source })
+    };
+    spaces.iter().enumerate().map(of).collect()
+}
+
 /// One group of pages for one process.
 struct Job<'a> {
     space: &'a Space,
     job: &'a pages::FillJob<MemfdArena>,
 }
 
-/// Fills everything in `jobs`, in their order, by several threads. How many pages that were.
-fn fill_all(jobs: &[Job<'_>], threads: usize) -> Result<u64, RestoreError> {
+/// Fills everything in the plans, one for each space, by several threads. How many pages that were.
+fn fill_all(spaces: &[Space], plans: &[FillPlan<MemfdArena>], threads: usize) -> Result<u64, RestoreError> {
+    let mut jobs: Vec<Job<'_>> = Vec::new();
+    for (space, plan) in spaces.iter().zip(plans) {
+        jobs.extend(plan.jobs().iter().map(|job| Job { space, job }));
+    }
     let next = AtomicUsize::new(0);
     let pages = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
@@ -206,23 +247,23 @@ impl Hand<'_> {
         let mut tries = 0;
         while done < bytes.len() {
             let at = PageAddr::containing(addr.get() + done as u64);
-            match userfault.fill(at, &bytes[done..]).map_err(failed)? {
-                Filled::Done => break,
-                Filled::Occupied(filled) => {
+            match userfault.fill(at, &bytes[done..], Note::Nothing).map_err(failed)? {
+                userfault::Filled::Done => break,
+                userfault::Filled::Occupied(filled) => {
                     // Somebody outside read the page while it was out and made it a page of zeros.
                     done += filled;
                     let page = &bytes[done..done + PAGE_SIZE];
                     self.memory.write(addr.get() + done as u64, page).map_err(failed)?;
                     done += PAGE_SIZE;
                 }
-                Filled::Changing(filled) if tries < CHANGING_TRIES_MAX => {
+                userfault::Filled::Changing(filled) if tries < CHANGING_TRIES_MAX => {
                     done += filled;
                     tries += 1;
                     std::thread::yield_now();
                 }
-                Filled::Changing(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
-                Filled::Unmapped => return Err(failed(io::ErrorKind::NotFound.into())),
-                Filled::Dead => return Err(RestoreError::Died { pid }),
+                userfault::Filled::Changing(_) => return Err(failed(io::ErrorKind::TimedOut.into())),
+                userfault::Filled::Unmapped => return Err(failed(io::ErrorKind::NotFound.into())),
+                userfault::Filled::Dead => return Err(RestoreError::Died { pid }),
             }
         }
         Ok(())

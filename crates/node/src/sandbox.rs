@@ -48,6 +48,8 @@ pub(crate) struct Facts {
     pub(crate) warm_bytes: Option<u64>,
     /// Its memory while it is out, one manifest a process; given back to the store only after it was taken here.
     pub(crate) manifests: Vec<Arc<Manifest>>,
+    /// The same of one that is awake, while it is noted which of it is unchanged.
+    pub(crate) shadows: Vec<Arc<Manifest>>,
 }
 
 /// What a driver is told.
@@ -195,6 +197,11 @@ impl Sandbox {
         }
     }
 
+    /// Whether it is awake, and it is known which of its pages are as they stand in the store.
+    pub(crate) fn has_shadow(&self) -> bool {
+        !self.inner.facts().shadows.is_empty()
+    }
+
     /// Asks the driver; `None` when it is gone.
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Option<T> {
         let (reply, answer) = oneshot::channel();
@@ -228,6 +235,7 @@ impl Inner {
             last_wake: None,
             warm_bytes: None,
             manifests: Vec::new(),
+            shadows: Vec::new(),
         };
         let wakes_pending = AtomicUsize::new(0);
         let exit = watch::Sender::new(None);

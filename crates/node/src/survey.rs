@@ -7,6 +7,8 @@ use linux::{carry, maps, process};
 use pages::{PAGE_SIZE, PageAddr, PageRange};
 
 use crate::dedup::DedupError;
+use crate::ranges::{common, pages as pages_of};
+use crate::shadow::Shadow;
 
 /// Splitting mappings must leave the program room for its own.
 const MAPPINGS_MAX_DEFAULT: usize = 65_530;
@@ -20,6 +22,8 @@ pub(crate) struct Survey {
     pub(crate) mappings: Vec<Mapping>,
     /// Memory that can leave, by mapping.
     pub(crate) parts: Vec<Part>,
+    /// Pages that stand in the store as they are: the shadow's, by their process' addresses.
+    pub(crate) unchanged: Vec<PageRange>,
     /// Private pages that stay.
     pub(crate) left_pages: u64,
     /// Those of them that lie in `parts`, sorted.
@@ -47,6 +51,12 @@ pub(crate) enum Kind {
 }
 
 impl Survey {
+    /// How many of the pages that leave are unchanged.
+    pub(crate) fn unchanged_pages(&self) -> u64 {
+        let runs = self.parts.iter().map(|part| common(&part.runs, &self.unchanged));
+        runs.map(|runs| pages_of(&runs)).sum()
+    }
+
     /// Takes a page out of what can leave: it stays in the process.
     pub(crate) fn leave(&mut self, page: PageAddr) {
         for part in &mut self.parts {
@@ -84,15 +94,23 @@ impl Survey {
 }
 
 /// Surveys one process. `LeftWarm` when something in it cannot be carried.
-pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
+pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Survey, DedupError> {
     let pid = stopped.pid();
     let io = |source| DedupError::Io { what: "survey", pid, source };
-    let mappings = maps::read(pid).map_err(io)?;
+    let mut mappings = maps::read(pid).map_err(io)?;
+    let unchanged = shadow.map(|shadow| shadow.unwritten(&mut mappings)).transpose().map_err(io)?;
     if let Some(why) = carry::obstacle(pid, &mappings).map_err(io)? {
         return Err(DedupError::LeftWarm { why });
     }
     let mut page_map = PageMap::open(pid).map_err(io)?;
-    let mut survey = Survey { pid, mappings, parts: Vec::new(), left_pages: 0, left: Vec::new() };
+    let mut survey = Survey {
+        pid,
+        mappings,
+        parts: Vec::new(),
+        unchanged: unchanged.unwrap_or_default(),
+        left_pages: 0,
+        left: Vec::new(),
+    };
     for mapping in &survey.mappings {
         let kind = match mapping {
             m if m.is_private_anonymous() => Kind::Anonymous,
@@ -108,9 +126,7 @@ pub(crate) fn survey(stopped: &Stopped) -> Result<Survey, DedupError> {
         }
         page_map.own_pages(mapping, &mut runs).map_err(io)?;
         if !runs.is_empty() {
-            let (start, end) = (PageAddr::containing(mapping.start), PageAddr::containing(mapping.end));
-            let mapping_range = PageRange::from_bounds(start, end);
-            survey.parts.push(Part { runs, mapping: mapping_range, prot: mapping.prot(), kind });
+            survey.parts.push(Part { runs, mapping: mapping.range(), prot: mapping.prot(), kind });
         }
     }
     let file_runs =

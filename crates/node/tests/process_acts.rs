@@ -66,6 +66,32 @@ impl Pair<'_> {
     }
 }
 
+/// Lets all memory come back, so that from now on it is noted what is written.
+fn let_all_come_back(bench: &Bench, specimen: &Specimen) {
+    sandbox(specimen).begin_invocation().unwrap();
+    sandbox(specimen).end_invocation().unwrap();
+    testkit::until(|| bench.node.record().shadows == 1).unwrap();
+}
+
+/// Does each of `acts` when all memory is back and writes are noted. Then the next sleep must find what each changed:
+/// the check hashes what the process has, and what comes back from the store.
+#[track_caller]
+fn check_noted(acts: &[&str]) {
+    println!("--- noted: {acts:?}");
+    let bench = Bench::with(LAZY.1);
+    let mut pair = Pair::new(&bench, &Subject::specimen(&["memory", "7"]));
+    for act in acts {
+        bench.sleep(&pair.slept);
+        bench.wake(&pair.slept);
+        let_all_come_back(&bench, &pair.slept);
+        pair.ask_both(act);
+        let found = bench.check(&pair.slept);
+        assert!(found.is_same(), "{act}: {found:?}");
+        assert!(found.sleep.unchanged_pages > 0, "{act}: {found:?}");
+        pair.ask_both("checksum");
+    }
+}
+
 /// Does each of `acts` right after a wake, and compares all memory after it.
 #[track_caller]
 fn check((way, configure): Way, moment: Moment, acts: &[&str]) {
@@ -84,6 +110,11 @@ fn check((way, configure): Way, moment: Moment, acts: &[&str]) {
 fn drawn(seed: u64) -> Vec<&'static str> {
     let mut draw = Draw::seeded(seed);
     (0..12).map(|_| ACTS[draw.below(ACTS.len() as u64) as usize]).collect()
+}
+
+#[test]
+fn what_any_act_changes_is_noticed_by_the_next_sleep() {
+    check_noted(&ACTS);
 }
 
 #[test]

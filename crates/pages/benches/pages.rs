@@ -70,9 +70,9 @@ fn wake(criterion: &mut Criterion) {
         builder.extend(PageAddr::default(), &store.put(&Domain::named("bench"), &pages, heat).unwrap());
         let manifest = builder.build().unwrap();
         group.bench_function(format!("plan {heat:?}"), |bencher| {
-            bencher.iter(|| store.plan(black_box(&manifest), &[]).unwrap());
+            bencher.iter(|| store.plan_all(black_box(&manifest)).unwrap());
         });
-        let plan = store.plan(&manifest, &[]).unwrap();
+        let plan = store.plan_all(&manifest).unwrap();
         let mut scratch = Scratch::new();
         group.bench_function(format!("decode {heat:?}"), |bencher| {
             bencher.iter(|| {

@@ -35,6 +35,15 @@ impl Run {
         PageRange::new(self.start, u64::from(self.pages))
     }
 
+    /// The slots of its pages in `part`, which lies in it; none if they are zero.
+    fn pages_in(&self, part: PageRange) -> impl Iterator<Item = (PageAddr, SlotId)> {
+        let before = part.start().pages_since(self.start) as u32;
+        (0..part.pages() as u32).map_while(move |nth| match self.content.plus(before + nth)? {
+            Content::Zero => None,
+            Content::Slots(slot) => Some((part.start() + u64::from(nth), slot)),
+        })
+    }
+
     /// Makes `next` part of this run, if it goes on where this one ends.
     fn absorb(&mut self, next: &Run) -> bool {
         let pages = self.pages.checked_add(next.pages);
@@ -99,12 +108,15 @@ impl Manifest {
 
     /// The slot of each page that is not zero, with its address, upwards.
     pub fn pages(&self) -> impl Iterator<Item = (PageAddr, SlotId)> {
-        self.runs.iter().flat_map(|run| {
-            let slots = (0..run.pages).map_while(|nth| match run.content.plus(nth)? {
-                Content::Zero => None,
-                Content::Slots(slot) => Some((nth, slot)),
-            });
-            slots.map(|(nth, slot)| (run.start + u64::from(nth), slot))
+        self.runs.iter().flat_map(|run| run.pages_in(run.range()))
+    }
+
+    /// The same for pages in `ranges`, which are sorted and do not overlap.
+    pub fn pages_in(&self, ranges: &[PageRange]) -> impl Iterator<Item = (PageAddr, SlotId)> {
+        ranges.iter().flat_map(|range| {
+            let first = self.runs.partition_point(|run| run.range().end() <= range.start());
+            let met = self.runs[first..].iter().map_while(|run| Some((run, run.range().intersect(*range)?)));
+            met.flat_map(|(run, part)| run.pages_in(part))
         })
     }
 

@@ -24,7 +24,7 @@ pub use slots::SlotId;
 use crate::codec::Encoder;
 use crate::manifest::Manifest;
 use crate::page_id::PageHasher;
-use crate::{Arena, Encoding};
+use crate::{Arena, Content, Encoding, PageRange};
 use group::Shared;
 use tables::Tables;
 
@@ -83,6 +83,27 @@ impl<A: Arena> Store<A> {
     /// Gives back pages that were put, but never came into a manifest.
     pub fn give_back(&self, encodings: &[Encoding]) {
         self.unpin(encodings.iter().filter_map(|encoding| encoding.slot()).map(|slot| (slot, 1)));
+    }
+
+    /// Takes another reference to each page of `manifest` in a range, and says how they are kept: for a process in
+    /// which they still stand. The manifest must be one that is not released. `None`: it does not hold all of them.
+    pub fn keep_again(&self, manifest: &Manifest, range: PageRange) -> Option<Vec<Encoding>> {
+        let mut tables = self.tables();
+        let mut kept = Vec::with_capacity(range.pages() as usize);
+        for addr in range.addrs() {
+            let again = match manifest.get(addr) {
+                Some(Content::Zero) => Some(Encoding::Zero),
+                Some(Content::Slots(slot)) => tables.pin_slot(slot).then_some(Encoding::Same(slot)),
+                None => None,
+            };
+            let Some(again) = again else {
+                drop(tables);
+                self.give_back(&kept);
+                return None;
+            };
+            kept.push(again);
+        }
+        Some(kept)
     }
 
     /// What it holds now.

@@ -48,7 +48,9 @@ pub struct SleepRecord {
     pub empty_us: u64,
     /// Processes in the tree.
     pub processes: u32,
-    /// Pages that left, by encoding.
+    /// Pages that left, by encoding. Those that were known to be unchanged since the last sleep: not even read.
+    pub unchanged_pages: u64,
+    /// Full of zeros.
     pub zero_pages: u64,
     /// Pages that the store had already.
     pub same_pages: u64,
@@ -65,7 +67,8 @@ pub struct SleepRecord {
 impl SleepRecord {
     /// Private pages that the sandbox had.
     pub fn own_pages(&self) -> u64 {
-        self.zero_pages
+        self.unchanged_pages
+            + self.zero_pages
             + self.same_pages
             + self.patched_pages
             + self.packed_pages
@@ -122,6 +125,9 @@ pub struct NodeRecord {
     pub sandboxes: u64,
     /// Of them asleep.
     pub dedup_sandboxes: u64,
+    /// Of them awake, and known in which pages they differ from what the store still has of them.
+    #[serde(default)]
+    pub shadows: u64,
     /// Sum over all sandboxes.
     pub account: Account,
     /// Bytes the store's memory holds: encodings, fragmentation included.

@@ -69,7 +69,8 @@ impl Bench {
     /// One that needs no privilege.
     pub(crate) fn for_anybody(configure: impl FnOnce(&mut NodeConfig)) -> Bench {
         // What the node logs is shown with a test that fails.
-        let _ = tracing_subscriber::fmt().with_test_writer().try_init();
+        let log = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG);
+        let _ = log.with_test_writer().try_init();
         let data_dir = tempfile::tempdir().unwrap();
         let mut config = NodeConfig::new(data_dir.path().to_owned());
         configure(&mut config);

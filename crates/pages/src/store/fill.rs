@@ -50,12 +50,11 @@ pub enum FillError<E> {
 /// Takes the pages of a job: where they belong, and their bytes.
 pub type Fill<'a, E> = dyn FnMut(PageAddr, &[u8]) -> Result<(), E> + 'a;
 
-/// Everything that a wake must fill, in the order in which it should be. Threads share it and take jobs by index.
+/// Pages to be filled, by address. Threads share it and take jobs by index.
 ///
 /// It keeps the bytes alive by itself: the manifest may be released meanwhile.
 pub struct FillPlan<A: Arena> {
     jobs: Vec<FillJob<A>>,
-    hot: usize,
 }
 
 /// One group to decode, and the addresses that want its pages.
@@ -73,24 +72,19 @@ struct Wanted {
 }
 
 impl<A: Arena> Store<A> {
-    /// What is to be filled for `manifest`: jobs with a page in `first` come first and in its order, the rest
-    /// follows by address. Zero pages are in no job.
-    pub fn plan(&self, manifest: &Manifest, first: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
-        let mut jobs = self.jobs(manifest)?;
-        let order = Order::new(first);
-        // They come by their first address, and the sort keeps that order among equals.
-        jobs.sort_by_cached_key(|job| order.place(job));
-        let hot = jobs.partition_point(|job| order.place(job) != Order::LAST);
-        Ok(FillPlan { jobs, hot })
+    /// What is to be filled for all of `manifest`. Zero pages are in no job.
+    pub fn plan_all(&self, manifest: &Manifest) -> Result<FillPlan<A>, ReadError> {
+        self.plan(manifest, &manifest.content_ranges().collect::<Vec<_>>())
     }
 
-    /// One job for each group, by the first address that wants it.
-    fn jobs(&self, manifest: &Manifest) -> Result<Vec<FillJob<A>>, ReadError> {
+    /// What is to be filled for the pages of `manifest` in `ranges`, which are sorted and do not overlap: one job for
+    /// each group, by the first address that wants it.
+    pub fn plan(&self, manifest: &Manifest, ranges: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
         let mut groups: Vec<(Arc<Group<A>>, Vec<Wanted>)> = Vec::new();
         let mut job_of_group = HashMap::new();
         let mut last = (u32::MAX, 0); // Neighbours mostly lie in one group.
         let tables = self.tables();
-        for (addr, slot) in manifest.pages() {
+        for (addr, slot) in manifest.pages_in(ranges) {
             let (kept, group) = tables.find(slot).ok_or(ReadError::NotInStore { addr })?;
             let number = kept.place.group();
             if last.0 != number {
@@ -103,7 +97,8 @@ impl<A: Arena> Store<A> {
             groups[last.1].1.push(Wanted { addr, id: kept.id, index: kept.place.index() });
         }
         drop(tables);
-        Ok(groups.into_iter().map(|(group, wanted)| FillJob { group, wanted: wanted.into() }).collect())
+        let job = |(group, wanted): (_, Vec<Wanted>)| FillJob { group, wanted: wanted.into() };
+        Ok(FillPlan { jobs: groups.into_iter().map(job).collect() })
     }
 
     /// Reads the page at `addr`, for one fault.
@@ -141,16 +136,6 @@ impl<A: Arena> FillPlan<A> {
     /// All jobs, in order.
     pub fn jobs(&self) -> &[FillJob<A>] {
         &self.jobs
-    }
-
-    /// Those with a page of the working set: they come first.
-    pub fn hot(&self) -> &[FillJob<A>] {
-        &self.jobs[..self.hot]
-    }
-
-    /// The others.
-    pub fn rest(&self) -> &[FillJob<A>] {
-        &self.jobs[self.hot..]
     }
 
     /// How many pages all jobs fill.
@@ -239,33 +224,6 @@ fn in_order<'a>(content: &'a [Page], run: &[Wanted], room: &'a mut [Page]) -> &'
         *to = content[usize::from(wanted.index)];
     }
     &room[..run.len()]
-}
-
-/// The order of a working set. Its ranges should not overlap; where they do, the order is worse, nothing else.
-struct Order {
-    ranges: Vec<(PageRange, u64)>, // By address, with the place in the working set.
-}
-
-impl Order {
-    /// The place of what is not in it.
-    const LAST: u64 = u64::MAX;
-
-    fn new(first: &[PageRange]) -> Self {
-        let mut ranges: Vec<_> =
-            first.iter().copied().zip(0..).filter(|(range, _)| !range.is_empty()).collect();
-        ranges.sort_unstable_by_key(|(range, _)| range.start());
-        Self { ranges }
-    }
-
-    /// The place of the page of the job that comes first.
-    fn place<A: Arena>(&self, job: &FillJob<A>) -> u64 {
-        let of = |range: PageRange| {
-            let from = self.ranges.partition_point(|(hot, _)| hot.end() <= range.start());
-            let met = self.ranges[from..].iter().take_while(move |(hot, _)| hot.start() < range.end());
-            met.map(|&(_, place)| place).min()
-        };
-        job.ranges().filter_map(of).min().unwrap_or(Self::LAST)
-    }
 }
 
 /// Whether a job over `blob`, as a group of `pages` pages, tells that it is not what was put.

@@ -60,14 +60,22 @@ impl<A: Arena> Tables<A> {
         true
     }
 
+    /// Adds a reference to a page. Refused if there is none, or no room to count it.
+    pub(super) fn pin_slot(&mut self, slot: SlotId) -> bool {
+        let kept = self.slots.get_mut(slot);
+        let pinned = kept.and_then(|kept| kept.refs.checked_add(1).map(|refs| kept.refs = refs));
+        pinned.is_some()
+    }
+
     /// Whether the page of a candidate, put with `codec` now, lies where it should not: a hot page in a cold group,
     /// or any page in a group of which most is no longer wanted.
     pub(super) fn is_misplaced(&self, candidate: &Candidate<A>, codec: Codec) -> bool {
         let group = &candidate.group;
         let is_sparse = || self.groups.live(candidate.place.group()) * 2 <= u32::from(group.pages);
         match group.codec {
-            // A patch is small wherever it lies, and its base group is often decoded for other pages anyhow.
-            Codec::Whole | Codec::Patch => false,
+            Codec::Whole => false,
+            // A cold patch is small wherever it lies. A hot page costs two groups to decode there.
+            Codec::Patch => codec == Codec::Lz4,
             Codec::Lz4 => group.pages > 1 && is_sparse(),
             Codec::Zstd => codec == Codec::Lz4 || (group.pages > 1 && is_sparse()),
         }

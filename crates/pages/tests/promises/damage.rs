@@ -60,7 +60,7 @@ fn check(pages: &[Specimen], heat: Heat, bits: u8, noticed_min: usize) {
     let arena = RottingArena { heap: HeapArena::new(u64::MAX), rotten: AtomicUsize::new(0), bits };
     let store = Store::new(arena, [3; 32]);
     let sandbox = sandbox(&store, &Domain::named("a"), heat, pages);
-    let plan = store.plan(&sandbox.manifest, &[]).unwrap();
+    let plan = store.plan_all(&sandbox.manifest).unwrap();
     let mut scratch = Scratch::new();
     let mut noticed = 0;
     for rotten in 1..=store.arena().used_bytes() as usize {

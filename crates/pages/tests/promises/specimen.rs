@@ -143,13 +143,17 @@ pub(crate) fn sandbox_like<A: Arena>(
 }
 
 impl Sandbox {
-    /// Fills a copy of the memory from a plan, and reads each page alone: both must be what was put.
+    /// Fills a copy of the memory from two plans, of the ranges in `first` and of the rest, and reads each page alone:
+    /// both must be what was put.
     #[track_caller]
     pub(crate) fn assert_reads_back<A: Arena>(&self, store: &Store<A>, first: &[PageRange]) {
         let mut scratch = Scratch::new();
         let mut filled = BTreeMap::new();
-        let plan = store.plan(&self.manifest, first).unwrap();
-        for job in plan.jobs() {
+        let content = self.manifest.content_ranges().flat_map(|range| range.addrs());
+        let rest = content.filter(|addr| !first.iter().any(|range| range.contains(*addr)));
+        let rest: Vec<_> = rest.map(|addr| PageRange::new(addr, 1)).collect();
+        let plans = [first, &rest].map(|ranges| store.plan(&self.manifest, ranges).unwrap());
+        for job in plans.iter().flat_map(|plan| plan.jobs()) {
             let mut fill = |start: PageAddr, bytes: &[u8]| {
                 for (nth, page) in bytes.chunks(PAGE_SIZE).enumerate() {
                     let twice = filled.insert(start + nth as u64, page.to_vec());
@@ -159,7 +163,7 @@ impl Sandbox {
             };
             job.decode(&mut scratch, &mut fill).unwrap();
         }
-        assert_eq!(plan.pages(), filled.len() as u64);
+        assert_eq!(plans.iter().map(|plan| plan.pages()).sum::<u64>(), filled.len() as u64);
         for (range, content) in self.manifest.runs() {
             if content == Content::Zero {
                 filled.extend(range.addrs().map(|addr| (addr, vec![0; PAGE_SIZE])));
