@@ -14,6 +14,7 @@ mod ours;
 mod progress;
 mod samples;
 mod sleep;
+mod soak;
 mod worker;
 mod workshop;
 mod zram;
@@ -36,12 +37,15 @@ enum Experiment {
     Sleep(sleep::Args),
     /// Size and speed of ways to keep pages as what tells them apart from another process
     Encode(encode::Args),
+    /// Random sleeps, wakes and deaths of many sandboxes, with every promise looked after
+    Soak(soak::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.experiment {
         Experiment::Sleep(args) => sleep::run(args),
         Experiment::Encode(args) => encode::run(args),
+        Experiment::Soak(args) => soak::run(args),
     }
 }
 
