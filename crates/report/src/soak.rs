@@ -24,7 +24,7 @@ pub struct SoakBench {
     pub promises: Vec<PromiseCount>,
     /// Before and after the rounds.
     pub accounts: Vec<AccountCheck>,
-    /// Private memory of the process before there was a node.
+    /// Private memory of the process and of its guard before there were sandboxes.
     pub own_before_bytes: u64,
     /// The same when all sandboxes are gone.
     pub own_after_bytes: u64,

@@ -108,6 +108,13 @@ pub(super) fn start_node(workshop: &Workshop, name: &str, sleep_slots: usize) ->
     Node::start(config).map_err(BenchError::ours("start a node"))
 }
 
+/// Each kind has a secret of its own, as each function version has one: the node takes sandboxes with the same secret
+/// for alike.
+fn layout(workshop: &Workshop, kind: Kind) -> Layout {
+    let secret = workshop.layout_secret.map(|secret| secret.wrapping_add(kind as u64));
+    secret.map_or(Layout::Random, |secret| Layout::Pinned { secret })
+}
+
 /// A sandbox of this kind, and how to talk to it.
 pub(super) fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, Line) {
     let socket = workshop.socket("ours", number);
@@ -120,7 +127,7 @@ pub(super) fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (La
         env: environment.map(|(name, value)| (name.into(), value.into())).collect(),
         cwd: Some("/".into()),
         limits: Limits::default(),
-        layout: workshop.layout_secret.map_or(Layout::Random, |secret| Layout::Pinned { secret }),
+        layout: layout(workshop, kind),
         sharing: Sharing::Domain(kind.name().to_owned()),
         stdout: Output::Discard,
         stderr: Output::Discard,

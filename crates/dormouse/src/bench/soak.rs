@@ -96,7 +96,7 @@ fn soak(args: &Args, seed: u64, runtime: &Handle, stop: Stop) -> Result<SoakBenc
     notes.dedup();
     let progress = progress::bar((args.minutes * SECONDS_PER_MINUTE) as u64);
     let tally = Tally::default();
-    let (before, own_before_bytes) = (Belongings::now(), left::own_bytes());
+    let before = Belongings::now();
     let node = ours::start_node(&workshop, "soak", THREADS)?;
     let cgroups: Vec<PathBuf> = node.cgroups().map(PathBuf::from).collect();
     let mut soaking = Soaking {
@@ -108,7 +108,9 @@ fn soak(args: &Args, seed: u64, runtime: &Handle, stop: Stop) -> Result<SoakBenc
         rounds: 0,
     };
     let accounts = soaking.run(&kinds)?;
-    let (rounds, own_after_bytes) = (soaking.rounds, left::own_bytes());
+    let (rounds, own_before_bytes) = (soaking.rounds, soaking.stage.own_before_bytes);
+    linux::heap::give_back();
+    let own_after_bytes = soaking.stage.node.record().own_resident_bytes;
     drop(soaking);
     let at = At { seed, round: rounds, what: "the end" };
     tally.judge(at, Promise::NothingLeft, Belongings::left_since(&before, &cgroups));

@@ -31,7 +31,7 @@ impl Stage<'_> {
             self.each(at, awake, |_| Act::Sleep);
         }
         let asleep = self.reading()?;
-        let own_before = warm.record.own_resident_bytes;
+        let own_before = self.own_before_bytes;
         let check = AccountCheck {
             when: when.to_owned(),
             sandboxes: seats.len() as u64,

@@ -10,7 +10,7 @@ use super::tally::Promise;
 /// As many at a time drive different sandboxes.
 pub(super) const THREADS: usize = 4;
 /// Of each thread. Between rounds all stand still, and a base is replaced.
-const ACTS_PER_ROUND: usize = 50;
+const ACTS_PER_ROUND: usize = 25;
 
 /// Where the soak stands, for failures.
 #[derive(Clone, Copy, Debug)]

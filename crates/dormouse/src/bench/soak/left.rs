@@ -71,12 +71,6 @@ pub(super) fn below(directory: &Path) -> Vec<PathBuf> {
     entries.filter(|entry| entry.path().is_dir()).map(|entry| entry.path()).collect()
 }
 
-/// Our own private memory.
-pub(super) fn own_bytes() -> u64 {
-    linux::heap::give_back();
-    process::status(std::process::id() as i32).map_or(0, |status| status.anonymous_bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -25,6 +25,8 @@ pub(super) struct Stage<'a> {
     pub(super) runtime: &'a Handle,
     pub(super) node: Node,
     pub(super) tally: &'a Tally,
+    /// Private memory of this process and the guard before there were sandboxes.
+    pub(super) own_before_bytes: u64,
     /// What workers answered before anybody slept.
     answers: HashMap<(&'static str, u64), String>,
     /// Sandboxes that were to die.
@@ -61,7 +63,9 @@ impl<'a> Stage<'a> {
         node: Node,
         tally: &'a Tally,
     ) -> Stage<'a> {
-        Stage { workshop, runtime, node, tally, answers: HashMap::new(), deaths: AtomicU64::new(0) }
+        let own_before_bytes = node.record().own_resident_bytes;
+        let (answers, deaths) = (HashMap::new(), AtomicU64::new(0));
+        Stage { workshop, runtime, node, tally, own_before_bytes, answers, deaths }
     }
 
     /// Starts a sandbox and waits until it is warm.
