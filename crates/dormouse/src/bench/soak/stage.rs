@@ -103,11 +103,16 @@ impl<'a> Stage<'a> {
     pub(super) fn replace(&self, seat: &mut Seat) -> Result<(), Broken> {
         if self.node.sandbox(seat.sandbox.id()).is_some() {
             self.deaths.fetch_add(1, Ordering::Relaxed);
-            seat.sandbox.purge();
         }
-        self.within("die", seat.sandbox.exit())?;
+        self.end(seat)?;
         *seat = self.seat(seat.number, seat.kind)?;
         Ok(())
+    }
+
+    /// Ends what sits there.
+    pub(super) fn end(&self, seat: &Seat) -> Result<(), Broken> {
+        seat.sandbox.purge();
+        self.within("die", seat.sandbox.exit()).map(drop)
     }
 
     fn invoke(&self, seat: &Seat, number: u64) -> Result<(), Broken> {

@@ -113,7 +113,9 @@ impl Tally {
     pub(super) fn broken(&self, at: impl Display, broken: &Broken) {
         let mut counts = self.counts();
         counts.promises.entry(broken.promise).or_default().broken += 1;
-        counts.failures.push(format!("{at}: {}", broken.said));
+        let failure = format!("{at}: {}", broken.said);
+        tracing::error!("{failure}"); // At once: what is broken may keep us from ever coming to the report.
+        counts.failures.push(failure);
         counts.must_end |= broken.promise == Promise::Memory || counts.failures.len() >= FAILURES_MAX;
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::act::{Act, Fate, NUMBERS};
+use super::act::{Act, Fate, Moment, NUMBERS};
 use super::chance::Chance;
 use super::crew::At;
 use super::stage::{Seat, Stage};
@@ -21,24 +21,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 impl Stage<'_> {
     /// Replaces the base of one kind.
     pub(super) fn turn_over(&self, at: At, kind: Kind, seats: &mut [Seat], chance: &mut Chance) {
-        let mut lineage: Vec<&mut Seat> = seats.iter_mut().filter(|seat| seat.kind == kind).collect();
-        self.each(at, lineage.iter_mut().map(|seat| &mut **seat).collect(), |_| Act::Wake);
-        drop(lineage);
+        self.each(at, of_kind(seats, kind), |_| Act::Wake);
         self.await_no_base(at, seats);
-        let mut lineage: Vec<&mut Seat> = seats.iter_mut().filter(|seat| seat.kind == kind).collect();
+        let mut lineage = of_kind(seats, kind);
         chance.shuffle(&mut lineage);
         let Some((base, others)) = lineage.split_first_mut() else { return };
         self.act(at, base, Act::Sleep);
-        self.each(at, others.iter_mut().map(|seat| &mut **seat).collect(), |_| Act::Sleep);
+        self.each(at, again(others), |_| Act::Sleep);
         match Fate::choose(chance) {
             Fate::Stays => {}
             Fate::Wakes(number) => self.act(at, base, Act::Invoke(number)),
-            Fate::Dies(death) => self.act(at, base, Act::Die(death, super::act::Moment::Still)),
+            Fate::Dies(death) => self.act(at, base, Act::Die(death, Moment::Still)),
         }
         self.tally.count("bases replaced");
-        let compared = others.iter_mut().take(COMPARED).map(|seat| &mut **seat).collect();
-        self.each(at, compared, |_| Act::Check);
-        if let Some(asked) = others.get_mut(COMPARED) {
+        let compared = others.len().min(COMPARED);
+        let (compared, asked) = others.split_at_mut(compared);
+        self.each(at, again(compared), |_| Act::Check);
+        if let Some(asked) = asked.first_mut() {
             self.act(at, asked, Act::Invoke(chance.below(NUMBERS)));
         }
     }
@@ -83,4 +82,13 @@ impl Stage<'_> {
             self.tally.judge(at, promise, result);
         }
     }
+}
+
+fn of_kind(seats: &mut [Seat], kind: Kind) -> Vec<&mut Seat> {
+    seats.iter_mut().filter(|seat| seat.kind == kind).collect()
+}
+
+/// The same, lent once more.
+fn again<'a>(seats: &'a mut [&mut Seat]) -> Vec<&'a mut Seat> {
+    seats.iter_mut().map(|seat| &mut **seat).collect()
 }
