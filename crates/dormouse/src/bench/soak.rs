@@ -36,7 +36,7 @@ use crate::output;
 use crate::stop::Stop;
 
 const SECONDS_PER_MINUTE: f64 = 60.0;
-/// A year of soaking is a typing error.
+/// More than a month of soaking is a typing error.
 const MINUTES_MAX: f64 = 60.0 * 24.0 * 31.0;
 
 #[derive(Debug, clap::Args)]
@@ -45,8 +45,8 @@ const MINUTES_MAX: f64 = 60.0 * 24.0 * 31.0;
   dormouse bench soak --workers hello,hello,pandas --layout random --json soak.json
   dormouse bench soak --seed 4711     the choices of the soak that printed this seed
 
-Fails if any promise was broken. A worker that is named twice gets twice as many sandboxes. Needs Python, and Node for one
-worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
+Fails if any promise was broken. A worker that is named twice gets twice as many sandboxes. Needs Python, and
+Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
     /// How long, fractions allowed; starting and the last looks come on top
     #[arg(long, default_value_t = 30.0, value_parser = parse_minutes)]

@@ -57,12 +57,16 @@ impl Stage<'_> {
     pub(super) fn await_empty_store(&self, at: At) {
         self.await_promise(at, Promise::Empty, || {
             let record = self.node.record();
-            let all = (record.store_pages, record.store_groups, record.store_bytes, record.bases);
-            match all {
-                (0, 0, 0, 0) => Ok(()),
-                (pages, groups, bytes, bases) => {
-                    Err(format!("{pages} pages, {groups} groups, {bytes} bytes, {bases} bases"))
-                }
+            let left = [
+                (record.store_pages, "pages"),
+                (record.store_groups, "groups"),
+                (record.store_bytes, "bytes"),
+                (record.bases, "bases"),
+                (record.store_strays, "strays"),
+            ];
+            match left.iter().all(|(count, _)| *count == 0) {
+                true => Ok(()),
+                false => Err(format!("the store has {left:?}")),
             }
         });
     }
