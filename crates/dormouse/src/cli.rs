@@ -168,6 +168,9 @@ mod tests {
         check("dormouse bench sleep --rounds 0", false);
         check("dormouse bench encode --quick --workers hello,node --layout random --pairs 2", true);
         check("dormouse bench encode --pairs 0", false);
+        check("dormouse bench soak --minutes 0.5 --sandboxes 8 --workers hello,hello,node --seed 7", true);
+        check("dormouse bench soak --minutes forever", false);
+        check("dormouse bench soak --minutes -1", false);
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl Lineages {
         self.lock().contains_key(lineage)
     }
 
+    /// How many bases there are.
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// What stands in the base at the addresses of `ranges`, in the process at `place` of the tree. Hints: the slots
     /// may be given to other pages at any moment.
     pub(crate) fn slots(&self, lineage: &Lineage, place: usize, ranges: &[PageRange]) -> Vec<Option<SlotId>> {
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(lineages.slots(&other, 0, &range), [None, None]);
         assert_eq!(lineages.woke(&lineage), []);
         assert!(lineages.has_base(&lineage));
+        assert_eq!(lineages.count(), 1);
         assert_eq!(lineages.woke(&lineage), first);
         assert!(!lineages.has_base(&lineage));
         assert_eq!(lineages.woke(&lineage), [], "nobody sleeps");

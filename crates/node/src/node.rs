@@ -239,6 +239,9 @@ impl Node {
             account,
             store_bytes: store.held_bytes,
             store_pages: store.pages,
+            store_groups: store.groups,
+            store_strays: store.strays,
+            bases: self.shared.lineages.count() as u64,
             store_table_bytes: store.table_bytes,
             own_resident_bytes: self.shared.own_resident_bytes(),
             sleeps: count(&counters.sleeps),
@@ -251,6 +254,11 @@ impl Node {
                 .to_owned(),
             fill_by: if self.shared.means.userfault { "userfaultfd" } else { "writing" }.to_owned(),
         }
+    }
+
+    /// The cgroup directories that are its own, each with one for every sandbox. `shutdown` removes them.
+    pub fn cgroups(&self) -> impl Iterator<Item = &Path> {
+        self.shared.hierarchy.directories()
     }
 
     /// Kills every sandbox and removes their cgroups. Returns when nothing is left. Blocking.

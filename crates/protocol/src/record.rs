@@ -134,6 +134,12 @@ pub struct NodeRecord {
     pub store_bytes: u64,
     /// Distinct pages in the store.
     pub store_pages: u64,
+    /// Groups they lie in.
+    pub store_groups: u64,
+    /// References given back to the store that nobody had. Anything but 0 is a bug.
+    pub store_strays: u64,
+    /// Lineages of which somebody sleeps, each with a base.
+    pub bases: u64,
     /// Tables of the store.
     pub store_table_bytes: u64,
     /// Resident private memory of the node process itself.

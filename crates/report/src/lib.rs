@@ -10,5 +10,6 @@ pub mod functions;
 pub mod node;
 pub mod ps;
 pub mod quantity;
+pub mod soak;
 pub mod stats;
 pub mod table;

@@ -13,20 +13,17 @@ mod pairing;
 mod words;
 mod xor;
 
-use std::path::PathBuf;
-
 use indicatif::ProgressBar;
 use report::encode::{EncodeBench, EncodeCase, EncodeSetting};
-use tokio::runtime::Runtime;
 
 use self::encoder::{Encoder, Lz4, Nothing, Patch, Scope, Zstd};
 use self::measure::Measuring;
 use self::memory::Image;
 use self::pairing::Pairing;
-use super::environment;
 use super::error::BenchError;
-use super::sleep::{LAYOUT_SECRET, progress_bar, runnable, write};
-use super::workshop::{Kind, Workshop};
+use super::files::Files;
+use super::workshop::{Kind, Placing, Workshop};
+use super::{environment, progress, start};
 use crate::failure::Failure;
 use crate::output;
 use crate::stop::Stop;
@@ -48,12 +45,8 @@ pub(crate) struct Args {
     /// One round, two workers, no other functions: less than a minute
     #[arg(long)]
     quick: bool,
-    /// Write all figures here, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Draw a chart here
-    #[arg(long, value_name = "FILE")]
-    svg: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
     /// How often everything is encoded and decoded; the quickest counts [default: 2, quick: 1]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: Option<u64>,
@@ -68,48 +61,21 @@ pub(crate) struct Args {
     workers: Vec<Kind>,
 }
 
-/// Where the memory of workers lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Placing {
-    /// At the same addresses in all of a kind, with the same hash seed
-    Pinned,
-    /// Anywhere, with random hash seeds
-    Random,
-}
-
-impl Placing {
-    fn name(self) -> &'static str {
-        match self {
-            Placing::Pinned => "pinned",
-            Placing::Random => "random",
-        }
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let runtime = Runtime::new().map_err(|error| Failure::io("start the bench", &error))?;
-    let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
+    let (_runtime, stop) = start()?;
     let bench = measure(args, &stop)?;
-    output::print(&bench.table(output::width()))?;
-    if let Some(path) = &args.json {
-        write(path, &output::json(&bench)?)?;
-    }
-    if let Some(path) = &args.svg {
-        write(path, &report::encode_chart::svg(&bench).map_err(|error| Failure::of(&error))?)?;
-    }
-    Ok(())
+    args.files.write(&bench, &bench.table(output::width()), || report::encode_chart::svg(&bench))
 }
 
 fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
     let (rounds, pairs) = if args.quick { (1, 1) } else { (ROUNDS, PAIRS) };
     let (rounds, pairs) = (args.rounds.unwrap_or(rounds), args.pairs.unwrap_or(pairs));
     let placings = args.layout.map_or(vec![Placing::Random, Placing::Pinned], |placing| vec![placing]);
-    let progress = progress_bar(0);
+    let progress = progress::bar(0);
     let (mut cases, mut notes, mut environment) = (Vec::new(), Vec::new(), None);
     for placing in placings {
-        let secret = (placing == Placing::Pinned).then_some(LAYOUT_SECRET);
-        let workshop = Workshop::open(secret, stop.clone())?;
-        let (kinds, missing) = runnable(&workshop, &kinds(args))?;
+        let workshop = Workshop::open(placing, stop.clone())?;
+        let (kinds, missing) = workshop.runnable(&kinds(args))?;
         notes.extend(missing.into_iter().filter(|_| environment.is_none()));
         environment = Some(environment::look(&workshop, None));
         cases.extend(

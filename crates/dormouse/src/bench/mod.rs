@@ -6,18 +6,24 @@ mod encode;
 mod environment;
 mod error;
 mod experiment;
+mod files;
 mod frozen;
 mod keep;
 mod line;
 mod ours;
+mod progress;
 mod samples;
 mod sleep;
+mod soak;
 mod worker;
 mod workshop;
 mod zram;
 
+use tokio::runtime::Runtime;
+
 use crate::failure::Failure;
 use crate::python::Interpreter;
+use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -31,13 +37,23 @@ enum Experiment {
     Sleep(sleep::Args),
     /// Size and speed of ways to keep pages as what tells them apart from another process
     Encode(encode::Args),
+    /// Random sleeps, wakes and deaths of many sandboxes, with every promise looked after
+    Soak(soak::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.experiment {
         Experiment::Sleep(args) => sleep::run(args),
         Experiment::Encode(args) => encode::run(args),
+        Experiment::Soak(args) => soak::run(args),
     }
+}
+
+/// What every bench needs first. Ctrl-C is heard as long as the runtime lives.
+fn start() -> Result<(Runtime, Stop), Failure> {
+    let runtime = Runtime::new().map_err(|error| Failure::io("start the bench", &error))?;
+    let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
+    Ok((runtime, stop))
 }
 
 /// What the bench compares with, and whether it is here; for `dormouse doctor`.

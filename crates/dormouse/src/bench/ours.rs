@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
-use protocol::{Account, State};
+use protocol::{NodeRecord, State};
 use tokio::runtime::Handle;
 
 use super::error::BenchError;
@@ -31,7 +31,7 @@ impl Ours {
         sandboxes: usize,
         runtime: &Handle,
     ) -> Result<Ours, BenchError> {
-        let node = start_node(workshop, kind)?;
+        let node = start_node(workshop, kind.name(), 1)?;
         let own_bytes_before = node.record().own_resident_bytes;
         let mut ours =
             Ours { runtime: runtime.clone(), node, sandboxes: Vec::new(), turn: 0, own_bytes_before };
@@ -50,22 +50,6 @@ impl Ours {
         }
         Ok(ours)
     }
-
-    /// The sum of all costs while all sleep. The accounts hold each sandbox's part; what the store and this process
-    /// hold beyond the sum of parts (fragments, buffers, tables) is the node's, and counted too.
-    fn kept_bytes(&self, sum: &Account) -> u64 {
-        let record = self.node.record();
-        let pages = sum.store_bytes() - sum.manifest_bytes;
-        let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before);
-        tracing::debug!(
-            ?sum,
-            own_growth,
-            store_bytes = record.store_bytes,
-            table_bytes = record.store_table_bytes
-        );
-        let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
-        in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
-    }
 }
 
 impl Keep for Ours {
@@ -76,10 +60,11 @@ impl Keep for Ours {
             self.runtime.block_on(sandbox.sleep()).map_err(BenchError::ours("put a sandbox to sleep"))?;
             sleep_us = Some(micros_since(started));
         }
-        let mut sum = Account::default();
-        self.sandboxes.iter().for_each(|(sandbox, _)| sum.add(&sandbox.record().account));
-        let count = self.sandboxes.len().max(1) as u64;
-        Ok(Asleep { warm_bytes: sum.warm_bytes / count, kept_bytes: self.kept_bytes(&sum) / count, sleep_us })
+        let record = self.node.record();
+        tracing::debug!(?record, "all asleep");
+        let (count, kept_bytes) =
+            (self.sandboxes.len().max(1) as u64, kept_bytes(&record, self.own_bytes_before));
+        Ok(Asleep { warm_bytes: record.account.warm_bytes / count, kept_bytes: kept_bytes / count, sleep_us })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {
@@ -105,14 +90,33 @@ impl Drop for Ours {
     }
 }
 
-fn start_node(workshop: &Workshop, kind: Kind) -> Result<Node, BenchError> {
+/// The sum of all costs. The accounts hold each sandbox's part; what the store and this process hold beyond the sum of
+/// parts (fragments, buffers, tables) is the node's, and counted too.
+pub(super) fn kept_bytes(record: &NodeRecord, own_bytes_before: u64) -> u64 {
+    let sum = &record.account;
+    let pages = sum.store_bytes() - sum.manifest_bytes;
+    let own_growth = record.own_resident_bytes.saturating_sub(own_bytes_before);
+    let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
+    in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
+}
+
+/// A node for the bench. As many sandboxes as it has `sleep_slots` may fall asleep at the same time.
+pub(super) fn start_node(workshop: &Workshop, name: &str, sleep_slots: usize) -> Result<Node, BenchError> {
     let guard = std::env::current_exe().map_err(BenchError::system("find this program"))?;
-    let data_dir = workshop.dir.path().join(format!("node-{}", kind.name()));
-    let config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data_dir) };
+    let data_dir = workshop.dir.path().join(format!("node-{name}"));
+    let config = NodeConfig { guard: Some(guard), sleep_slots, ..NodeConfig::new(data_dir) };
     Node::start(config).map_err(BenchError::ours("start a node"))
 }
 
-fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, Line) {
+/// Each kind has a secret of its own, as each function version has one: the node takes sandboxes with the same secret
+/// for alike.
+fn layout(workshop: &Workshop, kind: Kind) -> Layout {
+    let secret = workshop.layout_secret.map(|secret| secret.wrapping_add(kind as u64));
+    secret.map_or(Layout::Random, |secret| Layout::Pinned { secret })
+}
+
+/// A sandbox of this kind, and how to talk to it.
+pub(super) fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, Line) {
     let socket = workshop.socket("ours", number);
     let _ = std::fs::remove_file(&socket); // Of the worker before it.
     let environment = workshop.environment().into_iter();
@@ -123,7 +127,7 @@ fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, L
         env: environment.map(|(name, value)| (name.into(), value.into())).collect(),
         cwd: Some("/".into()),
         limits: Limits::default(),
-        layout: workshop.layout_secret.map_or(Layout::Random, |secret| Layout::Pinned { secret }),
+        layout: layout(workshop, kind),
         sharing: Sharing::Domain(kind.name().to_owned()),
         stdout: Output::Discard,
         stderr: Output::Discard,

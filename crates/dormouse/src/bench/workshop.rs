@@ -21,6 +21,8 @@ const NODE_SCRIPT: &str = include_str!("worker.js");
 /// numbers, and threads that compile and collect make every run another. With the seeds alone a third of the pages is
 /// identical, with one thread 97 %.
 const NODE_PINNED: [&str; 3] = ["--hash-seed=20150331", "--random-seed=20150331", "--single-threaded"];
+/// Any number does: it only has to be the same for all sandboxes of a bench.
+const LAYOUT_SECRET: u64 = 0x646f_726d_6f75_7365;
 /// Enough for interpreters that specialise code as it runs.
 const WARM_UP_CALLS: u32 = 25;
 
@@ -52,6 +54,25 @@ impl Kind {
     }
 }
 
+/// Where the memory of workers lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Placing {
+    /// At the same addresses in all of a kind, with the same hash seed
+    Pinned,
+    /// Anywhere, with random hash seeds
+    Random,
+}
+
+impl Placing {
+    /// What tables call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Placing::Pinned => "pinned",
+            Placing::Random => "random",
+        }
+    }
+}
+
 /// What all workers of one bench have in common.
 #[derive(Debug)]
 pub(crate) struct Workshop {
@@ -69,7 +90,7 @@ pub(crate) struct Workshop {
 
 impl Workshop {
     /// Sets up what workers need, and finds the interpreter.
-    pub(crate) fn open(layout_secret: Option<u64>, stop: Stop) -> Result<Workshop, BenchError> {
+    pub(crate) fn open(placing: Placing, stop: Stop) -> Result<Workshop, BenchError> {
         let python = Interpreter::find()?;
         let dir = tempfile::Builder::new().prefix("dormouse-bench-").tempdir();
         let dir = dir.map_err(BenchError::system("make a directory for the bench"))?;
@@ -81,6 +102,7 @@ impl Workshop {
         // Restored and orphaned workers become our children, and can be collected.
         process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
         let hierarchy = Hierarchy::create(&format!("dormouse-bench-{}", std::process::id()));
+        let layout_secret = (placing == Placing::Pinned).then_some(LAYOUT_SECRET);
         Ok(Workshop { python, dir, hierarchy, layout_secret, stop })
     }
 
@@ -93,6 +115,24 @@ impl Workshop {
                 let version = Command::new(kind.name()).arg("--version").stdin(Stdio::null()).output();
                 version.err().map(|error| format!("{}: {error}", kind.name()))
             }
+        }
+    }
+
+    /// The workers that can run, and a note for each that cannot.
+    pub(crate) fn runnable(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<String>), BenchError> {
+        let (mut runnable, mut notes, mut last) = (Vec::new(), Vec::new(), String::new());
+        for &kind in kinds {
+            match self.what_lacks(kind) {
+                None => runnable.push(kind),
+                Some(why) => {
+                    notes.push(format!("{} is left out: {why}", kind.name()));
+                    last = why;
+                }
+            }
+        }
+        match runnable.is_empty() {
+            true => Err(BenchError::NoWorker { why: last }),
+            false => Ok((runnable, notes)),
         }
     }
 

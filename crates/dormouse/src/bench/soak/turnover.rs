@@ -1,0 +1,98 @@
+//! A lineage gets another base: all of it wake, one falls asleep first, the others after it; then something happens to
+//! the first, and the others must still have their memory.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::act::{Act, Fate, Moment, NUMBERS};
+use super::chance::Chance;
+use super::crew::At;
+use super::stage::{Seat, Stage};
+use super::tally::Promise;
+use crate::bench::workshop::Kind;
+
+/// Of those that slept on, this many are compared byte by byte.
+const COMPARED: usize = 3;
+/// What woke without its whole memory has it soon.
+const WHOLE_WITHIN: Duration = Duration::from_secs(30);
+/// How often to look. A look reads `/proc` for each sandbox.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+impl Stage<'_> {
+    /// Replaces the base of one kind.
+    pub(super) fn turn_over(&self, at: At, kind: Kind, seats: &mut [Seat], chance: &mut Chance) {
+        self.each(at, of_kind(seats, kind), |_| Act::Wake);
+        self.await_no_base(at, seats);
+        let mut lineage = of_kind(seats, kind);
+        chance.shuffle(&mut lineage);
+        let Some((base, others)) = lineage.split_first_mut() else { return };
+        self.act(at, base, Act::Sleep);
+        self.each(at, again(others), |_| Act::Sleep);
+        match Fate::choose(chance) {
+            Fate::Stays => {}
+            Fate::Wakes(number) => self.act(at, base, Act::Invoke(number)),
+            Fate::Dies(death) => self.act(at, base, Act::Die(death, Moment::Still)),
+        }
+        self.tally.count("bases replaced");
+        let compared = others.len().min(COMPARED);
+        let (compared, asked) = others.split_at_mut(compared);
+        self.each(at, again(compared), |_| Act::Check);
+        if let Some(asked) = asked.first_mut() {
+            self.act(at, asked, Act::Invoke(chance.below(NUMBERS)));
+        }
+    }
+
+    /// Waits until there are no more bases than lineages that sleep.
+    fn await_no_base(&self, at: At, seats: &[Seat]) {
+        let sleepers: BTreeSet<_> =
+            seats.iter().filter(|seat| seat.is_asleep()).map(|seat| seat.kind.name()).collect();
+        let lineages = sleepers.len() as u64;
+        self.await_promise(at, Promise::BaseGoes, || match self.node.record().bases {
+            bases if bases <= lineages => Ok(()),
+            bases => Err(format!("{bases} bases for {lineages} lineages that sleep")),
+        });
+    }
+
+    /// Waits until nobody sleeps and the store knows it.
+    pub(super) fn await_empty_store(&self, at: At) {
+        self.await_promise(at, Promise::Empty, || {
+            let record = self.node.record();
+            let left = [
+                (record.store_pages, "pages"),
+                (record.store_groups, "groups"),
+                (record.store_bytes, "bytes"),
+                (record.bases, "bases"),
+                (record.store_strays, "strays"),
+            ];
+            match left.iter().all(|(count, _)| *count == 0) {
+                true => Ok(()),
+                false => Err(format!("the store has {left:?}")),
+            }
+        });
+    }
+
+    /// Waits for what comes true by itself, and not at once.
+    fn await_promise(&self, at: At, promise: Promise, look: impl Fn() -> Result<(), String>) {
+        let started = Instant::now();
+        let result = loop {
+            match look() {
+                Err(_) if started.elapsed() < WHOLE_WITHIN && !self.workshop.stop.is_asked() => {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                result => break result,
+            }
+        };
+        if !self.workshop.stop.is_asked() && !self.tally.must_end() {
+            self.tally.judge(at, promise, result);
+        }
+    }
+}
+
+fn of_kind(seats: &mut [Seat], kind: Kind) -> Vec<&mut Seat> {
+    seats.iter_mut().filter(|seat| seat.kind == kind).collect()
+}
+
+/// The same, lent once more.
+fn again<'a>(seats: &'a mut [&mut Seat]) -> Vec<&'a mut Seat> {
+    seats.iter_mut().map(|seat| &mut **seat).collect()
+}
