@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use linux::memory::Memory;
-use pages::{Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, Relocation};
+use pages::{
+    Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PackedRelocation, PageAddr, PageRange,
+};
 use protocol::SleepRecord;
 
 use crate::PageStore;
@@ -98,7 +100,7 @@ fn encode_process(
 ) -> Result<(), DedupError> {
     let jobs = jobs(survey, bed.working_set.of_process(at));
     let next = AtomicUsize::new(0);
-    let relocation = Arc::new(Relocation::none()); // The same layout: pointers point to the same places.
+    let relocation = Arc::new(PackedRelocation::none()); // The same layout: pointers point to the same places.
     let work = || -> Result<(), DedupError> {
         let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
         let memory = Memory::open(survey.pid).map_err(io)?;
