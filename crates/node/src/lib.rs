@@ -5,6 +5,8 @@
 
 mod account;
 mod asleep;
+mod base;
+mod batch;
 mod body;
 mod dedup;
 mod driver;
@@ -17,6 +19,7 @@ mod launch_spec;
 mod lazy;
 mod lazy_space;
 mod leftovers;
+mod likeness;
 mod lineage;
 mod mailbox;
 mod memory_hash;
