@@ -68,7 +68,7 @@ fn check(ops: &[Op]) {
 }
 
 /// Moves some of what could be a pointer in a page of text: whatever it does, pages come back as they were.
-fn odd_relocation() -> Relocation {
+pub(crate) fn odd_relocation() -> Relocation {
     let page = |word: u64| {
         let mut page = [0; PAGE_SIZE];
         page.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
