@@ -14,6 +14,7 @@ mod encode;
 mod fail_point;
 mod family;
 mod guard;
+mod jobs;
 mod launch;
 mod launch_spec;
 mod lazy;

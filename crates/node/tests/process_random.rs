@@ -104,7 +104,9 @@ fn a_base_that_dies_leaves_its_pages_to_the_others() {
     if require_python(&[]) {
         let bench = Bench::new();
         let mut alike = launch(&bench, &python(), &[VERIFY]);
-        alike.iter().for_each(|(one, _)| drop(bench.sleep(one)));
+        for (one, _) in &alike {
+            bench.sleep(one);
+        }
         drop(alike.remove(0)); // It dies in its sleep.
         testkit::until(|| bench.node.sandboxes().len() == 2).unwrap();
         expect_wakes(&bench, &mut alike[0], VERIFY);
