@@ -10,15 +10,17 @@ use linux::inject::{InjectError, Vehicle};
 use linux::process::Process;
 use linux::trace::{RseqArea, Stopped, TraceError};
 use linux::userfault::{Userfault, Watch};
-use pages::{Domain, Manifest, PageRange, SlotId, StoreError};
+use pages::{Domain, Manifest, PageRange, StoreError};
 use protocol::SleepRecord;
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
+use crate::base::Portrait;
 use crate::body::{Body, Means};
 use crate::encode::encode;
 use crate::fail_point;
-use crate::lineage::{Lineage, Lineages};
+use crate::lineage::Role;
 use crate::memory_hash::{self, MemoryHash};
+use crate::ranges::pages as pages_of;
 use crate::stopped_tree::StoppedTree;
 use crate::survey::{Kind, Survey, survey};
 use crate::{PageStore, WorkingSet};
@@ -29,10 +31,8 @@ pub(crate) struct Bed<'a> {
     pub(crate) store: &'a PageStore,
     /// With whom they may be shared.
     pub(crate) domain: &'a Domain,
-    /// Sandboxes like this one, if there can be any.
-    pub(crate) lineage: Option<&'a Lineage>,
-    /// What is known of them.
-    pub(crate) lineages: &'a Lineages,
+    /// What it is to sandboxes like it.
+    pub(crate) role: Role,
     /// Pages that the last wakes touched: kept so that they come back fast.
     pub(crate) working_set: &'a WorkingSet,
     /// Invocations that wait: one is enough to break off.
@@ -46,12 +46,6 @@ pub(crate) struct Bed<'a> {
 impl Bed<'_> {
     pub(crate) fn is_interrupted(&self) -> bool {
         self.wakes_pending.load(Ordering::Relaxed) > 0
-    }
-
-    /// Pages that those in `ranges` of a process are probably like; `None` while there is no base.
-    pub(crate) fn like(&self, place: usize, ranges: &[PageRange]) -> Option<Vec<Option<SlotId>>> {
-        let lineage = self.lineage.filter(|lineage| self.lineages.has_base(lineage))?;
-        Some(self.lineages.slots(lineage, place, ranges))
     }
 }
 
@@ -97,8 +91,16 @@ impl From<InjectError> for DedupError {
     }
 }
 
+/// A sandbox that fell asleep.
+pub(crate) struct Slept {
+    pub(crate) asleep: Asleep,
+    pub(crate) record: SleepRecord,
+    /// Of each process, if it was put as a base.
+    pub(crate) portraits: Option<Vec<Portrait>>,
+}
+
 /// Dedups one sandbox. On any error but `HalfEmptied` and `Died` it runs on, unharmed.
-pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepRecord), DedupError> {
+pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError> {
     let mut clock = Clock::start();
     let tree = body.stop(&|| bed.is_interrupted())?; // Dropping it lets them run on, unharmed,
     let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
@@ -109,10 +111,11 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
     let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
-    let put = encode(&surveys, body, bed)?; // All of it is in the store, and checked,
+    let mut put = encode(&surveys, body, bed)?; // All of it is in the store, and checked,
     put.count(&mut record);
-    record.unchanged_pages = surveys.iter().map(|survey| survey.unchanged_pages()).sum();
+    record.unchanged_pages = surveys.iter().map(|survey| pages_of(&survey.unchanged_runs())).sum();
     record.same_pages -= record.unchanged_pages;
+    let portraits = put.portraits.take();
     record.left_pages = surveys.iter().map(|survey| survey.left_pages).sum();
     record.encode_us = clock.lap();
     fail_point::reach("stored");
@@ -136,7 +139,8 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<(Asleep, SleepReco
     fail_point::reach("asleep");
     pinned.manifests.clear(); // From here on they are the sleeper's.
     record.total_us = clock.total();
-    Ok((Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault }, record))
+    let asleep = Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault };
+    Ok(Slept { asleep, record, portraits })
 }
 
 /// A process that is about to lose its memory.

@@ -14,9 +14,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::asleep::{Asleep, Hold};
 use crate::body::Body;
-use crate::dedup::{Bed, DedupError, dedup};
+use crate::dedup::{Bed, DedupError, Slept, dedup};
 use crate::lazy::Lazy;
-use crate::lineage::Lineage;
+use crate::lineage::{Lineage, Role};
 use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
 use crate::{Exit, WorkingSet, causes, fail_point};
@@ -146,19 +146,21 @@ impl Driver {
         }
         let result = self.try_sleep(hash);
         match result {
-            Ok((asleep, record)) => {
+            Ok(Slept { asleep, record, portraits }) => {
                 tracing::debug!(sandbox = %self.inner.id, ?record, "asleep");
                 linux::heap::give_back(); // What was needed to encode is not needed again soon.
                 let mut facts = self.inner.facts();
                 facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
-                if let Some(lineage) = &self.lineage {
-                    self.inner.node.lineages.slept(lineage, &facts.manifests);
-                }
                 facts.warm_bytes = Some(pages::PAGE_SIZE as u64 * record.own_pages());
                 facts.sleeps += 1;
                 facts.left_warm = None;
                 facts.last_sleep = Some(record.clone());
+                let manifests = facts.manifests.clone();
                 drop(facts);
+                if let Some(lineage) = &self.lineage {
+                    self.inner.node.lineages.slept(lineage, &manifests, portraits);
+                }
+                drop(manifests); // Others have them: the sleeper itself.
                 self.asleep = Some(asleep);
                 self.forget_shadows(); // What was unchanged has new references.
                 let _ = self.inner.step(Event::Emptied); // From `Freezing`: always fits.
@@ -174,7 +176,7 @@ impl Driver {
         }
     }
 
-    fn try_sleep(&mut self, hash: bool) -> Result<(Asleep, SleepRecord), DedupError> {
+    fn try_sleep(&mut self, hash: bool) -> Result<Slept, DedupError> {
         self.learn_working_set();
         let node = Arc::clone(&self.inner.node);
         let wakes_pending = &self.inner.wakes_pending;
@@ -184,8 +186,7 @@ impl Driver {
         let bed = Bed {
             store: &node.store,
             domain: &self.domain,
-            lineage: self.lineage.as_ref(),
-            lineages: &node.lineages,
+            role: self.lineage.as_ref().map_or(Role::Alone, |lineage| node.lineages.role(lineage)),
             working_set: &self.working_set,
             wakes_pending,
             lazy,
@@ -376,7 +377,7 @@ impl Driver {
         let node = &self.inner.node;
         node.release(manifests.drain(..));
         if let Some(lineage) = &self.lineage {
-            node.release(node.lineages.woke(lineage));
+            node.lineages.woke(lineage);
         }
     }
 

@@ -3,20 +3,21 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use linux::memory::Memory;
-use pages::{Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PageAddr, PageRange, Relocation};
+use pages::{
+    Encoding, Fingerprint, Fingerprinter, Like, Manifest, ManifestBuilder, Page, PageAddr, PageRange,
+};
 use protocol::SleepRecord;
 
 use crate::PageStore;
+use crate::base::{self, Portrait};
+use crate::batch::{BatchReader, gather};
 use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
+use crate::jobs::{Job, PAGES_PER_JOB, jobs};
+use crate::lineage::Role;
 use crate::parallel::on_threads;
-use crate::ranges::{common, without};
 use crate::shadow::Shadow;
 use crate::survey::Survey;
-
-/// Pages that one worker reads and encodes before it looks whether an invocation has come: about a millisecond.
-const PAGES_PER_JOB: u64 = 128;
 
 /// Threads that read and encode one sandbox.
 const ENCODE_THREADS: usize = 2;
@@ -25,6 +26,8 @@ const ENCODE_THREADS: usize = 2;
 pub(crate) struct Put<'a> {
     store: &'a PageStore,
     processes: Vec<Vec<(PageAddr, Vec<Encoding>)>>,
+    /// Of each process, if it was put as a base.
+    pub(crate) portraits: Option<Vec<Portrait>>,
 }
 
 impl<'a> Put<'a> {
@@ -83,133 +86,109 @@ impl Drop for Put<'_> {
 
 /// Reads every page that can leave, and puts it. On error nothing stays in the store.
 pub(crate) fn encode<'a>(surveys: &[&Survey], body: &Body, bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
-    let mut put = Put { store: bed.store, processes: Vec::new() };
+    let is_base = matches!(bed.role, Role::Base(_));
+    let mut put = Put { store: bed.store, processes: Vec::new(), portraits: is_base.then(Vec::new) };
     for (at, survey) in surveys.iter().enumerate() {
-        let process = Mutex::new(Vec::new());
-        let done = encode_process(survey, body.shadow(survey.pid), bed, at, &process);
-        put.processes.push(process.into_inner().unwrap_or_else(PoisonError::into_inner));
+        let process = Mutex::default();
+        let reused = reuse(survey, body.shadow(survey.pid), bed, &process);
+        let done = reused.and_then(|()| encode_process(survey, bed, at, &process));
+        let Process { encodings, prints } = process.into_inner().unwrap_or_else(PoisonError::into_inner);
+        put.processes.push(encodings);
         done?; // Dropping `put` gives back what was put.
+        if let Some(portraits) = &mut put.portraits {
+            portraits.push(Portrait { mapped: base::mapped(&survey.mappings), prints });
+        }
     }
     Ok(put)
 }
 
+/// What was put for one process.
+#[derive(Default)]
+struct Process {
+    encodings: Vec<(PageAddr, Vec<Encoding>)>,
+    prints: Vec<(PageAddr, Fingerprint)>,
+}
+
 fn encode_process(
     survey: &Survey,
-    shadow: Option<&Shadow>,
     bed: &Bed<'_>,
     at: usize,
-    put: &Mutex<Vec<(PageAddr, Vec<Encoding>)>>,
+    process: &Mutex<Process>,
 ) -> Result<(), DedupError> {
-    let runs: Vec<_> = survey.parts.iter().flat_map(|part| &part.runs).copied().collect();
-    reuse(survey, &runs, shadow, bed.store, put)?;
-    let jobs = jobs(&without(&runs, &survey.unchanged), bed.working_set.of_process(at));
+    let (jobs, relocation) = jobs(survey, bed, at)?;
     let next = AtomicUsize::new(0);
-    let relocation = Arc::new(Relocation::none()); // The same layout: pointers point to the same places.
     let work = || -> Result<(), DedupError> {
         let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
-        let memory = Memory::open(survey.pid).map_err(io)?;
-        let mut buffer = vec![0; PAGES_PER_JOB as usize * PAGE_SIZE];
-        while let Some(Job { ranges, heat }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let mut reader = BatchReader::open(survey.pid, PAGES_PER_JOB).map_err(io)?;
+        while let Some(Job { ranges, heat, slots }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if bed.is_interrupted() {
                 return Err(DedupError::Interrupted);
             }
-            let mut len_bytes = 0;
-            for range in ranges {
-                let bytes = &mut buffer[len_bytes..len_bytes + range.len_bytes() as usize];
-                memory.read(range.start().get(), bytes).map_err(io)?;
-                len_bytes += bytes.len();
-            }
-            let slots = bed.like(at, ranges);
-            let like = match (&slots, bed.lineage) {
-                // A request waits for hot pages, and a patch takes as long again to decode: waking comes first.
-                (Some(slots), _) if *heat == Heat::Cold => Like::Slots(slots, &relocation),
-                (Some(_), _) => Like::Nothing,
-                (None, Some(_)) => Like::BasePages,
-                (None, None) => Like::Nothing,
+            let pages = reader.read(ranges).map_err(io)?;
+            let like = match &bed.role {
+                Role::Base(_) => Like::BasePages,
+                _ if slots.is_empty() => Like::Nothing,
+                _ => Like::Slots(slots, &relocation),
             };
-            let encodings = bed.store.put_like(bed.domain, &buffer[..len_bytes], *heat, like)?;
+            let encodings = bed.store.put_like(bed.domain, pages.as_flattened(), *heat, like)?;
+            let prints = match &bed.role {
+                Role::Base(Some(fingerprinter)) => prints(fingerprinter, ranges, pages, &encodings),
+                _ => Vec::new(),
+            };
             let mut encodings = encodings.into_iter();
-            let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
-            put.extend(
+            let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
+            process.encodings.extend(
                 ranges
                     .iter()
                     .map(|range| (range.start(), encodings.by_ref().take(range.pages() as usize).collect())),
             );
+            process.prints.extend(prints);
         }
         Ok(())
     };
     on_threads(ENCODE_THREADS.min(jobs.len()), work)
 }
 
-/// Pages that stand in the store already are neither read nor encoded.
+/// Pages that stand in the store already are not encoded, and are read only where a base needs their fingerprints.
 fn reuse(
     survey: &Survey,
-    runs: &[PageRange],
     shadow: Option<&Shadow>,
-    store: &PageStore,
-    put: &Mutex<Vec<(PageAddr, Vec<Encoding>)>>,
+    bed: &Bed<'_>,
+    process: &Mutex<Process>,
 ) -> Result<(), DedupError> {
     let Some(Shadow { manifest, .. }) = shadow else { return Ok(()) };
-    let mut put = put.lock().unwrap_or_else(PoisonError::into_inner);
-    for range in common(runs, &survey.unchanged) {
-        let kept = store.keep_again(manifest, range).ok_or_else(|| DedupError::LeftWarm {
-            why: format!("the store has lost pages of process {}: a bug in dormouse", survey.pid),
-        })?;
-        put.push((range.start(), kept));
+    let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
+    let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut reader = BatchReader::open(survey.pid, PAGES_PER_JOB).map_err(io)?;
+    for ranges in gather(survey.unchanged_runs().into_iter(), PAGES_PER_JOB) {
+        if bed.is_interrupted() {
+            return Err(DedupError::Interrupted);
+        }
+        let first = process.encodings.len();
+        for range in &ranges {
+            let kept = bed.store.keep_again(manifest, *range).ok_or_else(|| DedupError::LeftWarm {
+                why: format!("the store has lost pages of process {}: a bug in dormouse", survey.pid),
+            })?;
+            process.encodings.push((range.start(), kept));
+        }
+        if let Role::Base(Some(fingerprinter)) = &bed.role {
+            let pages = reader.read(&ranges).map_err(io)?;
+            let kept: Vec<_> =
+                process.encodings[first..].iter().flat_map(|(_, kept)| kept).copied().collect();
+            process.prints.extend(prints(fingerprinter, &ranges, pages, &kept));
+        }
     }
     Ok(())
 }
 
-/// Pages that are read and put together.
-struct Job {
-    ranges: Vec<PageRange>,
-    heat: Heat,
-}
-
-/// Cuts what is to be read into jobs. Hot pages are put first, and apart: they leave the groups that they share with
-/// cold ones, which are then packed anew.
-fn jobs(runs: &[PageRange], hot: &[PageRange]) -> Vec<Job> {
-    let mut pieces = Vec::new();
-    for run in runs {
-        let mut at = run.start();
-        while at < run.end() {
-            let next_hot = hot.partition_point(|range| range.end() <= at);
-            let (heat, until) = match hot.get(next_hot) {
-                Some(range) if range.start() <= at => (Heat::Hot, range.end()),
-                Some(range) => (Heat::Cold, range.start()),
-                None => (Heat::Cold, run.end()),
-            };
-            let until = until.min(run.end());
-            pieces.push((PageRange::from_bounds(at, until), heat));
-            at = until;
-        }
-    }
-    let mut jobs = Vec::new();
-    for heat in [Heat::Hot, Heat::Cold] {
-        let pieces = pieces.iter().filter(|(_, of)| *of == heat).map(|(range, _)| *range);
-        jobs.extend(gather(pieces).into_iter().map(|ranges| Job { ranges, heat }));
-    }
-    jobs
-}
-
-/// Ranges in lists of `PAGES_PER_JOB` pages each.
-fn gather(ranges: impl Iterator<Item = PageRange>) -> Vec<Vec<PageRange>> {
-    let mut lists: Vec<Vec<PageRange>> = Vec::new();
-    let mut room = 0;
-    for range in ranges {
-        let mut at = range.start();
-        while at < range.end() {
-            if room == 0 {
-                lists.push(Vec::new());
-                room = PAGES_PER_JOB;
-            }
-            let piece = PageRange::from_bounds(at, range.end().min(at + room));
-            room -= piece.pages();
-            at = piece.end();
-            if let Some(list) = lists.last_mut() {
-                list.push(piece);
-            }
-        }
-    }
-    lists
+/// Fingerprints of the pages that are not zero.
+fn prints(
+    fingerprinter: &Fingerprinter,
+    ranges: &[PageRange],
+    pages: &[Page],
+    encodings: &[Encoding],
+) -> Vec<(PageAddr, Fingerprint)> {
+    let addrs = ranges.iter().flat_map(|range| range.addrs());
+    let with_content = addrs.zip(pages).zip(encodings).filter(|(_, encoding)| encoding.slot().is_some());
+    with_content.map(|((addr, page), _)| (addr, fingerprinter.fingerprint(page))).collect()
 }

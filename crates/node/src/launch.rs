@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::driver::Driver;
 use crate::family::{Family, Mark};
 use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
-use crate::lineage::Lineage;
+use crate::lineage::{Kin, Lineage};
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
 use crate::sandbox::{Command as Order, Inner, Sandbox};
@@ -64,10 +64,11 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
         Layout::Pinned { secret } => Some(secret),
         Layout::Random => None,
     };
-    let lineage = match (&spec.sharing, layout_key) {
-        (Sharing::Domain(_), Some(layout)) => Some(Lineage { domain: domain.clone(), layout }),
-        _ => None,
+    let kin = match spec.layout {
+        Layout::Pinned { secret } => Kin::Layout(secret),
+        Layout::Random => Kin::Program { name: spec.name.clone(), program: spec.program.clone() },
     };
+    let lineage = matches!(spec.sharing, Sharing::Domain(_)).then(|| Lineage { domain: domain.clone(), kin });
     let program = spec.program.clone();
     let name = spec.name.clone();
     // Without a freezer nobody knows the members of a cgroup either.

@@ -5,6 +5,8 @@
 
 mod account;
 mod asleep;
+mod base;
+mod batch;
 mod body;
 mod dedup;
 mod driver;
@@ -12,11 +14,13 @@ mod encode;
 mod fail_point;
 mod family;
 mod guard;
+mod jobs;
 mod launch;
 mod launch_spec;
 mod lazy;
 mod lazy_space;
 mod leftovers;
+mod likeness;
 mod lineage;
 mod mailbox;
 mod memory_hash;

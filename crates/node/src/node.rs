@@ -45,6 +45,9 @@ pub struct NodeConfig {
     /// Sandboxes with more private memory than this wake lazily: recorded working set, thaw, the rest by fault
     /// and in the background. Smaller ones are filled before the thaw.
     pub lazy_above_bytes: u64,
+    /// When more sandboxes of one function version sleep for each that is base of the others, the next one becomes
+    /// another base.
+    pub sleepers_per_base: usize,
     /// How sleeping processes are held.
     pub stop_by: StopBy,
     /// How memory comes back.
@@ -82,6 +85,7 @@ impl NodeConfig {
             fill_threads: fill_threads(),
             sleep_slots: 1,
             lazy_above_bytes: 4 << 20,
+            sleepers_per_base: 40, // As Medes has it.
             stop_by: StopBy::Best,
             fill_by: FillBy::Best,
         }
@@ -137,7 +141,7 @@ pub(crate) struct Shared {
     pub(crate) config: NodeConfig,
     /// Names its cgroups, and marks its processes where there are none.
     pub(crate) instance: String,
-    pub(crate) store: PageStore,
+    pub(crate) store: Arc<PageStore>,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) means: Means,
     pub(crate) guard: Option<Arc<Guard>>,
@@ -188,9 +192,12 @@ impl Node {
             }
         }
         process::become_subreaper().map_err(setup("the collection of orphans"))?;
+        let store = PageStore::new(arena, random_key().map_err(setup("a key for the page store"))?);
+        let store = Arc::new(store);
         let shared = Arc::new(Shared {
             slots: Slots::new(config.sleep_slots),
-            store: PageStore::new(arena, random_key().map_err(setup("a key for the page store"))?),
+            lineages: Lineages::new(Arc::clone(&store), config.sleepers_per_base),
+            store,
             config,
             instance: name,
             hierarchy,
@@ -202,7 +209,6 @@ impl Node {
             sandboxes: Mutex::default(),
             sandbox_gone: Condvar::new(),
             working_sets: Mutex::default(),
-            lineages: Lineages::default(),
             _lock: lock,
         });
         collect_orphans(&shared).map_err(setup("the collection of orphans"))?;
@@ -242,7 +248,7 @@ impl Node {
             store_groups: store.groups,
             store_strays: store.strays,
             bases: self.shared.lineages.count() as u64,
-            store_table_bytes: store.table_bytes,
+            store_table_bytes: store.table_bytes + self.shared.lineages.heap_bytes(),
             own_resident_bytes: self.shared.own_resident_bytes(),
             sleeps: count(&counters.sleeps),
             sleeps_interrupted: count(&counters.sleeps_interrupted),

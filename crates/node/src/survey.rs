@@ -7,7 +7,7 @@ use linux::{carry, maps, process};
 use pages::{PAGE_SIZE, PageAddr, PageRange};
 
 use crate::dedup::DedupError;
-use crate::ranges::{common, pages as pages_of};
+use crate::ranges::{common, without};
 use crate::shadow::Shadow;
 
 /// Splitting mappings must leave the program room for its own.
@@ -51,10 +51,18 @@ pub(crate) enum Kind {
 }
 
 impl Survey {
-    /// How many of the pages that leave are unchanged.
-    pub(crate) fn unchanged_pages(&self) -> u64 {
-        let runs = self.parts.iter().map(|part| common(&part.runs, &self.unchanged));
-        runs.map(|runs| pages_of(&runs)).sum()
+    /// Own pages that leave and stand in the store as they are.
+    pub(crate) fn unchanged_runs(&self) -> Vec<PageRange> {
+        common(&self.runs(), &self.unchanged)
+    }
+
+    /// Own pages that leave and must be looked at.
+    pub(crate) fn changed_runs(&self) -> Vec<PageRange> {
+        without(&self.runs(), &self.unchanged)
+    }
+
+    fn runs(&self) -> Vec<PageRange> {
+        self.parts.iter().flat_map(|part| &part.runs).copied().collect()
     }
 
     /// Takes a page out of what can leave: it stays in the process.

@@ -28,36 +28,53 @@ impl Similarity {
     }
 }
 
+/// The content of a base image, page by page. Hints rest on it and nothing else, so that a page which cannot be had
+/// costs savings only.
+pub trait BaseContent {
+    /// The page with this number.
+    fn page(&mut self, number: usize) -> Option<&Page>;
+}
+
+/// All of it is in memory.
+impl BaseContent for &[Page] {
+    fn page(&mut self, number: usize) -> Option<&Page> {
+        self.get(number)
+    }
+}
+
 /// Finds base pages in one image, for the pages of one process in the order of their addresses.
 #[derive(Debug)]
 pub struct BaseFinder<'a> {
     /// Of the pages of the image, upwards.
     addrs: &'a [PageAddr],
-    pages: &'a [Page],
     /// How far the last base page lies from the page that it was found for.
     shift: u64,
 }
 
 impl<'a> BaseFinder<'a> {
-    /// `pages` are those of a base image, and `addrs` where they lay, upwards. Of different lengths, the longer one
-    /// is cut.
-    pub fn new(addrs: &'a [PageAddr], pages: &'a [Page]) -> Self {
-        let len = addrs.len().min(pages.len());
-        Self { addrs: &addrs[..len], pages: &pages[..len], shift: 0 }
+    /// `addrs` says where the pages of the base image lay, upwards.
+    pub fn new(addrs: &'a [PageAddr]) -> Self {
+        Self { addrs, shift: 0 }
     }
 
     /// The base page for the page at `addr`, as its number in the image; `hit` is what the registry found. It looks
     /// at three pages at most: that one, the one behind the last base page, and the one at the same address. `None`
     /// if there is none of them.
-    pub fn find(&mut self, addr: PageAddr, page: &Page, hit: Option<u32>) -> Option<u32> {
+    pub fn find(
+        &mut self,
+        base: &mut dyn BaseContent,
+        addr: PageAddr,
+        page: &Page,
+        hit: Option<u32>,
+    ) -> Option<u32> {
         let by_place = [self.shift, 0].map(|shift| self.at(addr.get().wrapping_add(shift)));
         let by_place = by_place.into_iter().flatten().map(|found| (found, PLACE_BONUS));
-        let by_content = hit.map(|hit| (hit as usize, 0)).filter(|hit| hit.0 < self.pages.len());
+        let by_content = hit.map(|hit| (hit as usize, 0)).filter(|hit| hit.0 < self.addrs.len());
         let rate = |(found, bonus): (usize, u16)| {
-            let similarity = Similarity::of(&self.pages[found], page);
-            (similarity.0 + bonus, std::cmp::Reverse(found), similarity)
+            let similarity = Similarity::of(base.page(found)?, page);
+            Some((similarity.0 + bonus, std::cmp::Reverse(found), similarity))
         };
-        let (_, found, similarity) = by_content.into_iter().chain(by_place).map(rate).max()?;
+        let (_, found, similarity) = by_content.into_iter().chain(by_place).filter_map(rate).max()?;
         if similarity >= FOLLOWS_MIN {
             self.shift = self.addrs[found.0].get().wrapping_sub(addr.get());
         }
@@ -99,11 +116,11 @@ mod tests {
         let numbers: Vec<u64> = (0..10).chain([100]).collect();
         let image: Vec<Page> = numbers.iter().map(|&n| page(n, IMAGE)).collect();
         let addrs: Vec<PageAddr> = (0..11).map(|n| PageAddr::containing(IMAGE) + n).collect();
-        let mut finder = BaseFinder::new(&addrs, &image);
+        let mut finder = BaseFinder::new(&addrs);
         let start = IMAGE + 0x55_5000;
         let find = |(nth, &(offset, n)): (usize, &(u64, u64))| {
             let hit = hits.iter().find(|hit| hit.0 == nth).map(|hit| hit.1);
-            finder.find(PageAddr::containing(start) + offset, &page(n, start), hit)
+            finder.find(&mut &image[..], PageAddr::containing(start) + offset, &page(n, start), hit)
         };
         assert_eq!(pages.iter().enumerate().map(find).collect::<Vec<_>>(), expected);
     }

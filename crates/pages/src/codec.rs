@@ -1,9 +1,11 @@
 //! Groups of pages to bytes and back. Which pages go together is decided by the store.
 
+use std::sync::Arc;
+
 use crate::page_id::Page;
 use crate::patch::{PatchDecoder, PatchEncoder};
 use crate::store::PAGES_PER_GROUP;
-use crate::{BASE_PAGES_PER_GROUP, Form, Heat, PAGE_SIZE, Relocation};
+use crate::{BASE_PAGES_PER_GROUP, Form, Heat, PAGE_SIZE, PackedRelocation, Relocation};
 
 /// Bytes in the largest group: what is decoded to read one page, at most.
 pub(crate) const GROUP_BYTES_MAX: usize = PAGES_PER_GROUP * PAGE_SIZE;
@@ -44,6 +46,9 @@ pub struct Scratch {
     pub(crate) gathered: Box<[u8]>,
     /// Base pages of a patch.
     base: Box<[u8]>,
+    /// The relocation that was used last, ready for use: all patches of a process have the same, and to expand it
+    /// takes as long as to decode some groups.
+    relocation: Option<(Arc<PackedRelocation>, Relocation)>,
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     patches: Option<PatchDecoder>,
 }
@@ -53,7 +58,7 @@ impl Scratch {
     pub fn new() -> Self {
         let room = || vec![0; GROUP_BYTES_MAX].into_boxed_slice();
         let base = vec![0; BASE_PAGES_PER_GROUP * PAGE_SIZE].into_boxed_slice();
-        Self { decoded: room(), gathered: room(), base, zstd: None, patches: None }
+        Self { decoded: room(), gathered: room(), base, relocation: None, zstd: None, patches: None }
     }
 
     /// Decodes a base group of `pages` pages for `decode_patch`, with its pointers where they point to in the process
@@ -63,8 +68,9 @@ impl Scratch {
         codec: Codec,
         blob: &[u8],
         pages: usize,
-        relocation: &Relocation,
+        relocation: &Arc<PackedRelocation>,
     ) -> Result<(), Undecodable> {
+        self.expand(relocation)?;
         let room = self.base.get_mut(..pages * PAGE_SIZE).ok_or(Undecodable)?;
         match codec {
             Codec::Whole if blob.len() == room.len() => room.copy_from_slice(blob),
@@ -75,8 +81,24 @@ impl Scratch {
                 }
             }
         }
-        relocation.apply(room);
+        if let Some((_, relocation)) = &self.relocation {
+            relocation.apply(room);
+        }
         Ok(())
+    }
+
+    /// Makes a relocation the one that is ready for use.
+    fn expand(&mut self, packed: &Arc<PackedRelocation>) -> Result<(), Undecodable> {
+        if !self.relocation.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, packed)) {
+            let expanded = packed.expand().map_err(|_| Undecodable)?;
+            self.relocation = Some((Arc::clone(packed), expanded));
+        }
+        Ok(())
+    }
+
+    /// Drops the relocation that was used last: it may take megabytes.
+    pub(crate) fn forget_relocation(&mut self) {
+        self.relocation = None;
     }
 
     /// The content of a patch group of `pages` pages against the `base_pages` pages that were decoded last.

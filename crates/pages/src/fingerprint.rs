@@ -73,7 +73,11 @@ impl Fingerprinter {
     /// For pages of `domain`, `chunks` each (1 to [`CHUNKS_MAX`]). `key` is that of the store: without it nobody
     /// can aim at a hash, and fingerprints of different domains have nothing in common.
     pub fn new(key: &[u8; 32], domain: &Domain, chunks: usize) -> Self {
-        let tag = PageHasher::new(key).domain_tag(domain);
+        Self::with_tag(PageHasher::new(key).domain_tag(domain), chunks)
+    }
+
+    /// `tag` follows from a secret key and a domain.
+    pub(crate) fn with_tag(tag: u64, chunks: usize) -> Self {
         let factor = scramble(tag) | 1;
         Self {
             factor,

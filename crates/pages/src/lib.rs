@@ -1,7 +1,7 @@
 //! Pages at rest: page addresses, how a page is kept, the manifest of a sandbox, and the store that keeps the
-//! content of all sandboxes once. Beside it, and not yet used by it: patches, which keep pages as what tells them apart
-//! from base pages, and the fingerprints and the registry that find base pages. Nothing here knows a clock, a thread or a file; whoever owns memory or
-//! processes brings them in through [`Arena`] and through the bytes he gives.
+//! content of all sandboxes once, some as patches: what tells them apart from base pages. Fingerprints and the registry
+//! find base pages. Nothing here knows a clock, a thread or a file; whoever owns memory or processes brings them in
+//! through [`Arena`] and through the bytes he gives.
 
 #![forbid(unsafe_code)]
 
@@ -28,7 +28,7 @@ mod word;
 
 pub use address::{PAGE_SIZE, PageAddr, PageRange};
 pub use arena::{Arena, ArenaError, HeapArena};
-pub use base_finder::{BaseFinder, Similarity};
+pub use base_finder::{BaseContent, BaseFinder, Similarity};
 pub use codec::Scratch;
 pub use domain::Domain;
 pub use encoding::{Encoding, Heat};
@@ -42,8 +42,8 @@ pub use patch::{
     Piece, group_by_base,
 };
 pub use registry::{BaseImage, BasePage, Hit, MemoryRegistry, Registry};
-pub use relocation::{Relocation, RelocationBuilder, RelocationError};
+pub use relocation::{PackedRelocation, Relocation, RelocationBuilder, RelocationError};
 pub use store::{
-    Fill, FillError, FillJob, FillPlan, JobIndex, Like, PAGES_PER_GROUP, PAGES_PER_PUT, ReadError, SlotId,
-    Store, StoreError, StoreShare, StoreStats,
+    BasePages, BaseReader, Fill, FillError, FillJob, FillPlan, JobIndex, Like, PAGES_PER_GROUP,
+    PAGES_PER_PUT, ReadError, SlotId, Store, StoreError, StoreShare, StoreStats,
 };

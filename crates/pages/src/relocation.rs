@@ -14,7 +14,7 @@ mod learn;
 #[cfg(test)]
 mod tests;
 
-pub use bytes::RelocationError;
+pub use bytes::{PackedRelocation, RelocationError};
 pub use learn::RelocationBuilder;
 
 /// Pages of the base image from `first` on, whose twins lie `delta` bytes further. Page numbers are addresses
@@ -52,7 +52,7 @@ struct Segment {
 
 /// For each page of a base image, how far its content lies from there in another process.
 ///
-/// It is ready to be applied and takes 8 bytes for each page spanned. What sleeps keeps [`Relocation::to_bytes`].
+/// It is ready to be applied and takes 8 bytes for each page spanned. What sleeps keeps a [`PackedRelocation`].
 #[derive(Debug, Default)]
 pub struct Relocation {
     runs: Box<[Run]>,

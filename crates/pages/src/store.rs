@@ -3,10 +3,12 @@
 //! Many threads use it at once. Its one lock guards tables only: pages are hashed, compared, compressed and
 //! decoded outside of it.
 
+mod base_pages;
 mod fill;
 mod group;
 mod patched;
 mod put;
+mod relocations;
 mod share;
 mod slots;
 mod tables;
@@ -15,6 +17,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+pub use base_pages::{BasePages, BaseReader};
 pub(crate) use fill::damaged_group_is_noticed;
 pub use fill::{Fill, FillError, FillJob, FillPlan, JobIndex, ReadError};
 pub use put::{Like, PAGES_PER_PUT, StoreError};

@@ -21,7 +21,35 @@ pub struct RelocationError {
     pub offset: usize,
 }
 
+/// A relocation as bytes, and nothing else: what is kept of it while nobody decodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PackedRelocation {
+    bytes: Box<[u8]>,
+}
+
+impl PackedRelocation {
+    /// Moves nothing.
+    pub fn none() -> Self {
+        Relocation::none().pack()
+    }
+
+    /// Ready to be applied.
+    pub fn expand(&self) -> Result<Relocation, RelocationError> {
+        Relocation::from_bytes(&self.bytes)
+    }
+
+    /// The memory it takes in an [`Arc`](std::sync::Arc), as allocated.
+    pub fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + 2 * size_of::<usize>() + self.bytes.len()
+    }
+}
+
 impl Relocation {
+    /// What is kept of it.
+    pub fn pack(&self) -> PackedRelocation {
+        PackedRelocation { bytes: self.to_bytes().into() }
+    }
+
     /// The relocation as bytes, four or five for each run.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();

@@ -84,6 +84,23 @@ impl RelocationBuilder {
         }
     }
 
+    /// Adds what another builder has learned, from other pages of the same two processes.
+    pub fn merge(&mut self, other: Self) {
+        for (page, theirs) in other.votes {
+            if self.votes.len() >= VOTED_PAGES_MAX && !self.votes.contains_key(&page) {
+                continue;
+            }
+            let ours = self.votes.entry(page).or_default();
+            if ours.delta == theirs.delta {
+                ours.lead = ours.lead.saturating_add(theirs.lead);
+            } else if ours.lead >= theirs.lead {
+                ours.lead -= theirs.lead;
+            } else {
+                *ours = Vote { delta: theirs.delta, lead: theirs.lead - ours.lead };
+            }
+        }
+    }
+
     /// What was learned.
     pub fn build(self) -> Relocation {
         let decided = self.votes.into_iter().filter(|(_, vote)| vote.lead >= LEAD_MIN);

@@ -63,6 +63,33 @@ fn what_follows_no_rule_moves_nothing_much() {
 }
 
 #[test]
+fn what_several_have_learned_is_as_good_as_what_one_has() {
+    let mapped = [PageRange::new(PageAddr::containing(1 << 40), 64)];
+    let pointer = |n: u64| (1 << 40) + n * 7919 % (64 << 12) / 8 * 8;
+    let pairs: Vec<(Page, Page)> = (0..40)
+        .map(|nth| page((0..512).map(|n| pointer(nth * 512 + n))))
+        .map(|base| (base, page(base.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word) + 0x7000))))
+        .collect();
+    let learned = |pairs: &[(Page, Page)]| {
+        let mut builder = RelocationBuilder::new(mapped);
+        pairs.iter().for_each(|(base, page)| builder.learn(base, page));
+        builder
+    };
+    let mut merged = learned(&pairs[..7]);
+    merged.merge(learned(&pairs[7..]));
+    let packed = merged.build().pack();
+    assert_eq!(packed, learned(&pairs).build().pack());
+    assert_eq!(packed.expand().unwrap().pack(), packed);
+    // A minority that was wrong in one part is outvoted.
+    let mut wrong = RelocationBuilder::new(mapped);
+    pairs[..9].iter().for_each(|(base, _)| {
+        wrong.learn(base, &page(base.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word) + 0x1000)))
+    });
+    wrong.merge(learned(&pairs));
+    assert_eq!(wrong.build().pack(), packed);
+}
+
+#[test]
 fn words_that_are_no_pointers_stay() {
     let relocation = Relocation::new(vec![Run { first: 100, pages: 2, delta: 0x5000 }]);
     let words = [0, 5, (100 << 12) - 1, 100 << 12, (102 << 12) - 1, 102 << 12, u64::MAX, 1 << 47];

@@ -241,7 +241,11 @@ pub(crate) fn damaged_group_is_noticed(codec: u8, pages: u8, blob: &[u8]) -> boo
     let base = (codec == Codec::Patch)
         .then(|| Group::put(&shared, whose, (Codec::Whole, 1), None, &[0xa5; PAGE_SIZE]));
     let Ok(base) = base.transpose() else { return false };
-    let base = base.map(|group| Base { group: Arc::new(group), number: 0, relocation: Arc::default() });
+    let base = base.map(|group| Base {
+        group: Arc::new(group),
+        number: 0,
+        relocation: Arc::new(crate::PackedRelocation::none()),
+    });
     let Ok(group) = Group::put(&shared, whose, (codec, pages), base, blob) else { return false };
     let wanted = (0..pages).map(|index| Wanted { addr: PageAddr::default() + u64::from(index), id, index });
     let job = FillJob { group: Arc::new(group), wanted: wanted.take(super::PAGES_PER_GROUP).collect() };

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use super::relocations::Relocations;
 use super::slots::Place;
 use crate::arena::Arena;
 use crate::codec::{Codec, Scratch, Undecodable};
 use crate::page_id::{Page, PageHasher};
-use crate::{ArenaError, BASE_PAGES_PER_GROUP, Domain, Relocation};
+use crate::{ArenaError, BASE_PAGES_PER_GROUP, Domain, PackedRelocation};
 
 /// What all groups of a store need as long as any of them lives.
 pub(super) struct Shared<A> {
@@ -34,7 +35,7 @@ pub(super) struct Base<A: Arena> {
     /// Its number in the table, where it stays as long as there are groups with it as base.
     pub(super) number: u32,
     /// Where its pointers point to in the process of the patch group.
-    pub(super) relocation: Arc<Relocation>,
+    pub(super) relocation: Arc<PackedRelocation>,
 }
 
 impl<A: Arena> Clone for Base<A> {
@@ -81,7 +82,7 @@ impl<A: Arena> Group<A> {
     pub(super) fn decode_base(
         &self,
         scratch: &mut Scratch,
-        relocation: &Relocation,
+        relocation: &Arc<PackedRelocation>,
     ) -> Result<(), Undecodable> {
         let bytes = self.blob.as_ref().map_or(&[][..], |blob| self.shared.arena.get(blob));
         scratch.decode_base(self.codec, bytes, usize::from(self.pages), relocation)
@@ -109,25 +110,29 @@ struct Entry<A: Arena> {
 pub(super) struct GroupTable<A: Arena> {
     entries: Vec<Option<Entry<A>>>,
     free: Vec<u32>,
+    relocations: Relocations,
 }
 
 impl<A: Arena> GroupTable<A> {
     pub(super) fn new() -> Self {
-        Self { entries: Vec::new(), free: Vec::new() }
+        Self { entries: Vec::new(), free: Vec::new(), relocations: Relocations::default() }
     }
 
     /// Adds a group of which `live` pages are wanted. `None` if there are too many.
     pub(super) fn insert(&mut self, group: Arc<Group<A>>, live: u32) -> Option<u32> {
+        let number = match self.free.pop() {
+            Some(number) => number,
+            None => {
+                let number = u32::try_from(self.entries.len()).ok().filter(|&n| n <= Place::GROUP_MAX)?;
+                self.entries.push(None);
+                number
+            }
+        };
         if let Some(base) = &group.base {
             self.hold(base.number);
+            self.relocations.hold(&base.relocation);
         }
-        let entry = Some(Entry { group, live, dependants: 0 });
-        if let Some(number) = self.free.pop() {
-            self.entries[number as usize] = entry;
-            return Some(number);
-        }
-        let number = u32::try_from(self.entries.len()).ok().filter(|&n| n <= Place::GROUP_MAX)?;
-        self.entries.push(entry);
+        self.entries[number as usize] = Some(Entry { group, live, dependants: 0 });
         Some(number)
     }
 
@@ -163,6 +168,18 @@ impl<A: Arena> GroupTable<A> {
         self.entry(number).map_or(0.0, bytes)
     }
 
+    /// What one wanted page of the group costs in relocations: each group of patches pays alike for its own.
+    pub(super) fn relocation_bytes(&self, number: u32) -> f64 {
+        let Some(entry) = self.entry(number) else { return 0.0 };
+        let base = entry.group.base.as_ref();
+        base.map_or(0.0, |base| self.relocations.part_bytes(&base.relocation) / f64::from(entry.live))
+    }
+
+    /// Memory of all relocations.
+    pub(super) fn all_relocations_bytes(&self) -> usize {
+        self.relocations.bytes()
+    }
+
     /// Keeps a group in the table, whether or not its pages are wanted.
     pub(super) fn hold(&mut self, number: u32) {
         if let Some(Some(entry)) = self.entries.get_mut(number as usize) {
@@ -193,6 +210,9 @@ impl<A: Arena> GroupTable<A> {
         }
         let entry = place.take()?;
         self.free.push(number);
+        if let Some(base) = &entry.group.base {
+            self.relocations.let_go(&base.relocation);
+        }
         Some(entry.group)
     }
 
@@ -211,6 +231,7 @@ impl<A: Arena> GroupTable<A> {
         let arc = size_of::<Group<A>>() + 2 * size_of::<usize>();
         self.entries.capacity() * size_of::<Option<Entry<A>>>()
             + self.free.capacity() * size_of::<u32>()
+            + self.relocations.heap_bytes()
             + self.len() * arc
     }
 }

@@ -13,7 +13,7 @@ use super::{IDLE_ENCODERS_MAX, PAGES_PER_GROUP, Store};
 use crate::codec::{Codec, Encoder, Scratch};
 use crate::encoding::is_zero;
 use crate::page_id::{Page, PageId};
-use crate::{Arena, ArenaError, BASE_PAGES_PER_GROUP, Domain, Encoding, Heat, Relocation};
+use crate::{Arena, ArenaError, BASE_PAGES_PER_GROUP, Domain, Encoding, Heat, PackedRelocation};
 
 /// Pages in one call: a megabyte. Enough to find neighbours, and soon done, so that a sleep can be broken off.
 pub const PAGES_PER_PUT: usize = 256;
@@ -26,7 +26,7 @@ pub enum Like<'a> {
     /// Others will be like them: they are to be base pages.
     BasePages,
     /// Each is probably like the page in this slot, with pointers relocated. A hint: wrong ones cost savings only.
-    Slots(&'a [Option<SlotId>], &'a Arc<Relocation>),
+    Slots(&'a [Option<SlotId>], &'a Arc<PackedRelocation>),
 }
 
 /// Pages could not be put. Nothing of the call is kept.
@@ -300,7 +300,8 @@ impl<A: Arena> Store<A> {
         idle.map_or_else(Encoder::new, Ok).map_err(|source| StoreError::Encoder { source })
     }
 
-    fn give_encoder(&self, encoder: Encoder) {
+    fn give_encoder(&self, mut encoder: Encoder) {
+        encoder.scratch.forget_relocation();
         let mut idle = self.encoders.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < IDLE_ENCODERS_MAX {
             idle.push(encoder);

@@ -16,7 +16,7 @@ pub struct StoreShare {
     pub packed_bytes: u64,
     /// Pages of its own, kept whole.
     pub whole_bytes: u64,
-    /// Its part of the store's tables.
+    /// Its part of the store's tables, and of the relocations of its patches.
     pub table_bytes: u64,
 }
 
@@ -25,7 +25,8 @@ impl<A: Arena> Store<A> {
     pub fn share(&self, manifest: &Manifest) -> StoreShare {
         let mut slots: Vec<_> = manifest.slots().collect();
         slots.sort_unstable();
-        let (mut identical, mut patched, mut packed, mut whole, mut pages) = (0.0, 0.0, 0.0, 0.0, 0.0);
+        let (mut identical, mut patched, mut packed, mut whole) = (0.0, 0.0, 0.0, 0.0);
+        let (mut pages, mut relocations) = (0.0, 0.0);
         let tables = self.tables();
         for same in slots.chunk_by(|a, b| a == b) {
             let Some((kept, group)) = tables.find(same[0]) else { continue };
@@ -40,10 +41,11 @@ impl<A: Arena> Store<A> {
                 Codec::Lz4 | Codec::Zstd => &mut packed,
             };
             *whose += tables.page_bytes(kept) * part;
+            relocations += tables.relocation_bytes(kept) * part;
         }
-        let table_bytes = tables.heap_bytes() as f64 * pages / (tables.pages().max(1) as f64);
+        let common = tables.common_bytes() as f64 * pages / (tables.pages().max(1) as f64);
         let [identical_bytes, patched_bytes, packed_bytes, whole_bytes, table_bytes] =
-            [identical, patched, packed, whole, table_bytes].map(|bytes| bytes.round() as u64);
+            [identical, patched, packed, whole, common + relocations].map(|bytes| bytes.round() as u64);
         StoreShare { identical_bytes, patched_bytes, packed_bytes, whole_bytes, table_bytes }
     }
 }

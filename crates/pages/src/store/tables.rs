@@ -12,7 +12,7 @@ use super::slots::{Place, Slot, SlotId, SlotTable};
 use crate::arena::Arena;
 use crate::codec::Codec;
 use crate::page_id::PageId;
-use crate::{Domain, Relocation};
+use crate::{Domain, PackedRelocation};
 
 /// Slots with the same hash that are compared before a page counts as new. More than one is next to impossible
 /// unless someone made his own pages collide, and then he should not get our time for it.
@@ -158,7 +158,7 @@ impl<A: Arena> Tables<A> {
         &mut self,
         domain: &Domain,
         slot: SlotId,
-        relocation: &Arc<Relocation>,
+        relocation: &Arc<PackedRelocation>,
     ) -> Option<Base<A>> {
         let number = self.slots.get(slot)?.place.group();
         let group = self.groups.get(number)?;
@@ -209,8 +209,27 @@ impl<A: Arena> Tables<A> {
         self.strays
     }
 
-    /// Memory of the tables, as allocated.
+    /// What a slot costs in relocations.
+    pub(super) fn relocation_bytes(&self, slot: &Slot) -> f64 {
+        self.groups.relocation_bytes(slot.place.group())
+    }
+
+    /// Whether a page with this hash is kept in the domain.
+    pub(super) fn has(&self, (domain, tag): (&Domain, u64), id: PageId) -> bool {
+        self.index.iter_hash(index_hash(id, tag)).any(|&slot| {
+            let kept = self.slots.get(slot).filter(|kept| kept.id == id);
+            let group = kept.and_then(|kept| self.groups.get(kept.place.group()));
+            group.is_some_and(|group| group.domain == *domain)
+        })
+    }
+
+    /// Memory of the tables, as allocated, and of the relocations that groups need.
     pub(super) fn heap_bytes(&self) -> usize {
+        self.common_bytes() + self.groups.all_relocations_bytes()
+    }
+
+    /// The part of it that all pages share alike.
+    pub(super) fn common_bytes(&self) -> usize {
         self.slots.heap_bytes() + self.groups.heap_bytes() + self.index.allocation_size()
     }
 }

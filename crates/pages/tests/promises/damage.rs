@@ -1,8 +1,11 @@
 //! Bytes that rot in the arena are noticed, whatever the rot does to the decoder.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use crate::specimen::{self, Specimen, addr, sandbox};
+use crate::specimen::{self, Hint, Sandbox, Specimen, addr, sandbox, sandbox_like};
+use crate::store::odd_relocation;
 use pages::{
     Arena, ArenaError, Domain, FillError, HeapArena, Heat, PAGE_SIZE, ReadError, Scratch, Store, fuzzing,
 };
@@ -91,6 +94,143 @@ fn no_rotten_byte_is_ever_handed_out() {
     check(&[Specimen::Text(1), Specimen::Text(2)], Heat::Hot, 0xff, 1000);
     check(&[Specimen::Text(1), Specimen::Text(2)], Heat::Cold, 0xff, 1000);
     check(&[Specimen::Random(1)], Heat::Cold, 0x01, PAGE_SIZE);
+}
+
+/// An arena in which any blob can become other bytes.
+struct TamperedArena {
+    heap: HeapArena,
+    /// As they were put, and what they are now. By number.
+    blobs: Mutex<HashMap<usize, [&'static [u8]; 2]>>,
+    next: AtomicUsize,
+}
+
+/// A number, and what it keeps in the heap.
+struct Tamperable(usize, Box<[u8]>);
+
+impl Arena for TamperedArena {
+    type Blob = Tamperable;
+
+    fn put(&self, bytes: &[u8], align: usize) -> Result<Tamperable, ArenaError> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let leaked: &'static [u8] = bytes.to_vec().leak(); // Given out for as long as the arena lives.
+        self.blobs.lock().unwrap().insert(number, [leaked; 2]);
+        Ok(Tamperable(number, self.heap.put(bytes, align)?))
+    }
+
+    fn get<'a>(&'a self, blob: &'a Tamperable) -> &'a [u8] {
+        self.blobs.lock().unwrap()[&blob.0][1]
+    }
+
+    fn remove(&self, blob: Tamperable) {
+        self.heap.remove(blob.1);
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.heap.used_bytes()
+    }
+
+    fn held_bytes(&self) -> u64 {
+        self.heap.held_bytes()
+    }
+}
+
+/// What becomes of one blob.
+#[derive(Clone, Copy, Debug)]
+enum Tamper {
+    Flip { at: usize, bits: u8 },
+    Swap { with: usize },
+    Cut { len_bytes: usize },
+}
+
+fn tampers() -> impl Strategy<Value = Vec<(usize, Tamper)>> {
+    let one = prop_oneof![
+        4 => (any::<usize>(), 1..=255u8).prop_map(|(at, bits)| Tamper::Flip { at, bits }),
+        2 => any::<usize>().prop_map(|with| Tamper::Swap { with }),
+        1 => any::<usize>().prop_map(|len_bytes| Tamper::Cut { len_bytes }),
+    ];
+    prop::collection::vec((any::<usize>(), one), 1..6)
+}
+
+impl TamperedArena {
+    fn tamper(&self, nth: usize, tamper: Tamper) {
+        let mut blobs = self.blobs.lock().unwrap();
+        let (nth, count) = (nth % blobs.len(), blobs.len());
+        let [put, now] = blobs[&nth];
+        let mut bytes = now.to_vec();
+        match tamper {
+            Tamper::Flip { at, bits } if !bytes.is_empty() => {
+                let at = at % bytes.len();
+                bytes[at] ^= bits;
+            }
+            Tamper::Flip { .. } => {}
+            Tamper::Swap { with } => bytes = blobs[&(with % count)][0].to_vec(),
+            Tamper::Cut { len_bytes } => bytes.truncate(len_bytes % bytes.len().max(1)),
+        }
+        blobs.insert(nth, [put, bytes.leak()]);
+    }
+}
+
+/// Every page comes back right, or not at all.
+#[track_caller]
+fn assert_never_wrong(store: &Store<TamperedArena>, sandbox: &Sandbox) {
+    let mut scratch = Scratch::new();
+    for job in store.plan(&sandbox.manifest, &[]).unwrap().jobs() {
+        let mut fill = |start, bytes: &[u8]| {
+            for (nth, page) in (0..).zip(bytes.chunks(PAGE_SIZE)) {
+                assert!(page == &sandbox.memory[&(start + nth)][..], "{} was handed out wrong", start + nth);
+            }
+            Ok::<_, ReadError>(())
+        };
+        let filled = job.decode(&mut scratch, &mut fill);
+        assert!(matches!(filled, Ok(()) | Err(FillError::Damaged { .. })), "{filled:?}");
+    }
+    for (&addr, page) in &sandbox.memory {
+        let mut out = [0; PAGE_SIZE];
+        match store.read_page(&sandbox.manifest, addr, &mut scratch, &mut out) {
+            Ok(()) => assert!(out[..] == page[..], "{addr} was read wrong"),
+            Err(error) => assert_eq!(error, ReadError::Damaged { addr }),
+        }
+    }
+}
+
+/// Two sandboxes, one kept as patches against the other; then blobs are tampered with, and a third sandbox is put as
+/// patches against what is left.
+#[track_caller]
+fn check_patches(base: &[Specimen], like: &[Specimen], tampers: &[(usize, Tamper)]) {
+    let heap = HeapArena::new(u64::MAX);
+    let arena = TamperedArena { heap, blobs: Mutex::default(), next: AtomicUsize::new(0) };
+    let store = Store::new(arena, [3; 32]);
+    let (domain, relocation) = (Domain::named("a"), Arc::new(odd_relocation().pack()));
+    let base = sandbox_like(&store, &domain, Heat::Cold, base, Hint::BasePages);
+    let hint = Hint::Sandbox(&base, &relocation);
+    let patched = sandbox_like(&store, &domain, Heat::Cold, like, hint);
+    for (nth, tamper) in tampers {
+        store.arena().tamper(*nth, *tamper);
+    }
+    assert_never_wrong(&store, &base);
+    assert_never_wrong(&store, &patched);
+    let late: Vec<Specimen> = (0..like.len() as u16).map(|nth| Specimen::Near(nth % 4, 900 + nth)).collect();
+    let late = sandbox_like(&store, &domain, Heat::Cold, &late, hint);
+    late.assert_reads_back(&store, &[]); // What is put now was read back, whatever its base had become.
+    [base, patched, late].into_iter().for_each(|sandbox| store.release(sandbox.manifest));
+    assert_eq!(store.stats(), Default::default());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+    #[test]
+    fn damaged_patches_and_bases_never_give_wrong_bytes(
+        base in specimen::specimens(1..24), like in specimen::specimens(1..24), tampers in tampers(),
+    ) { check_patches(&base, &like, &tampers); }
+}
+
+#[test]
+fn patches_whose_base_was_swapped_are_noticed() {
+    let base: Vec<Specimen> = (0..16).map(Specimen::Text).collect();
+    let like: Vec<Specimen> = (0..16).map(|text| Specimen::Near(text, 100)).collect();
+    for (nth, with) in [(0, 1), (2, 3), (0, 2), (2, 0)] {
+        check_patches(&base, &like, &[(nth, Tamper::Swap { with })]);
+    }
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)] // The lint lets tests unwrap, but not what tests call.
 
+mod alike;
 mod damage;
 mod specimen;
 mod store;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pages::{
     Arena, Content, Domain, Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PAGES_PER_PUT,
-    PageAddr, PageRange, Relocation, Scratch, Store,
+    PackedRelocation, PageAddr, PageRange, Scratch, Store,
 };
 use proptest::prelude::*;
 
@@ -108,7 +108,7 @@ pub(crate) enum Hint<'a> {
     Nothing,
     BasePages,
     /// Its pages are like those of this one at the same addresses.
-    Sandbox(&'a Sandbox, &'a Arc<Relocation>),
+    Sandbox(&'a Sandbox, &'a Arc<PackedRelocation>),
 }
 
 /// The same for a sandbox of which something is known.

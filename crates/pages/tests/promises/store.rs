@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::specimen::{self, Hint, Sandbox, Specimen, addr, sandbox, sandbox_like, specimens};
 use pages::{
-    Domain, Encoding, FillError, HeapArena, Heat, PAGE_SIZE, PageRange, ReadError, Relocation,
-    RelocationBuilder, Scratch, Store, StoreError,
+    Domain, Encoding, FillError, HeapArena, Heat, PAGE_SIZE, PackedRelocation, PageRange, ReadError,
+    Relocation, RelocationBuilder, Scratch, Store, StoreError,
 };
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ fn store() -> Store<HeapArena> {
 #[track_caller]
 fn check(ops: &[Op]) {
     let store = store();
-    let relocation = Arc::new(odd_relocation());
+    let relocation = Arc::new(odd_relocation().pack());
     let mut sandboxes: Vec<Sandbox> = Vec::new();
     for op in ops {
         match op {
@@ -68,7 +68,7 @@ fn check(ops: &[Op]) {
 }
 
 /// Moves some of what could be a pointer in a page of text: whatever it does, pages come back as they were.
-fn odd_relocation() -> Relocation {
+pub(crate) fn odd_relocation() -> Relocation {
     let page = |word: u64| {
         let mut page = [0; PAGE_SIZE];
         page.as_chunks_mut::<8>().0.fill(word.to_le_bytes());
@@ -121,7 +121,7 @@ fn pages_like_others_are_kept_as_patches_and_keep_their_base() {
     let base = sandbox_like(&store, &domain, Heat::Cold, &first, Hint::BasePages);
     let base_bytes = store.stats().used_bytes;
     assert_eq!(store.stats().groups, 2, "base pages share 64 KiB with the patches against them");
-    let none = Arc::new(Relocation::none());
+    let none = Arc::new(PackedRelocation::none());
     let like = sandbox_like(&store, &domain, Heat::Cold, &changed, Hint::Sandbox(&base, &none));
     let patches = store.stats().used_bytes - base_bytes;
     assert!(patches * 50 < base_bytes, "{patches} for what {base_bytes} keep otherwise");

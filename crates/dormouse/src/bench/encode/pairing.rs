@@ -38,12 +38,13 @@ impl Pairing {
         let wanted: Vec<Fingerprint> =
             rest.iter().map(|&page| fingerprinter.fingerprint(&target.pages[page])).collect();
         let hits = registry.lookup(&domain, &wanted, Some(IMAGE));
-        let mut finder = BaseFinder::new(&base.addrs, &base.pages);
+        let mut finder = BaseFinder::new(&base.addrs);
         let mut learned = RelocationBuilder::new(base.mapped.iter().copied());
         let mut bases = vec![None; target.pages.len()];
         for (&page, hit) in rest.iter().zip(hits) {
             let content = &target.pages[page];
-            let found = finder.find(target.addrs[page], content, hit.map(|hit| hit.base.page));
+            let found =
+                finder.find(&mut &base.pages[..], target.addrs[page], content, hit.map(|hit| hit.base.page));
             if let Some(number) = found {
                 learned.learn(&base.pages[number as usize], content);
                 bases[page] = Some(BasePage { image: IMAGE, page: number });
