@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use front::{Catalogue, Server, ServerConfig};
 use node::{Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing};
+use protocol::Depth;
 use tokio::runtime::Runtime;
 
 use crate::failure::Failure;
@@ -29,6 +30,9 @@ pub(crate) struct Args {
     /// Where its memory lies
     #[arg(long, value_enum, default_value_t = Placing::Random)]
     layout: Placing,
+    /// How much leaves when it sleeps: deep (everything) or light (all but what the last wakes touched)
+    #[arg(long, default_value_t = Depth::Deep)]
+    depth: Depth,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -84,6 +88,7 @@ fn launch_spec(args: &Args, data: &Path) -> Result<LaunchSpec, Failure> {
     };
     Ok(LaunchSpec {
         sharing: Sharing::Domain(name.clone()),
+        depth: args.depth,
         name,
         program,
         args: words.collect(),

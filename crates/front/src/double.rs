@@ -204,6 +204,7 @@ impl SandboxHands for DoubleSandbox {
             name: self.name.clone(),
             state: *self.state.lock().unwrap(),
             pid: self.pid.as_raw_nonzero().get(),
+            depth: protocol::Depth::Deep,
             account: Account::default(),
             state_age_ms: 0,
             invocations: 0,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use protocol::Depth;
 use serde::Deserialize;
 
 use crate::CatalogueError;
@@ -53,6 +54,7 @@ pub(crate) struct FunctionToml {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) sharing: SharingScope,
     pub(crate) layout: LayoutChoice,
+    pub(crate) depth: Depth,
     pub(crate) concurrency: Option<usize>,
     pub(crate) keep_warm_s: Option<f64>,
     pub(crate) keep_dedup_s: Option<f64>,
@@ -72,6 +74,7 @@ impl Default for FunctionToml {
             environment: BTreeMap::new(),
             sharing: SharingScope::default(),
             layout: LayoutChoice::default(),
+            depth: Depth::default(),
             concurrency: None,
             keep_warm_s: None,
             keep_dedup_s: None,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{FunctionName, InvalidName};
+use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope};
 use crate::version;
@@ -36,6 +36,8 @@ pub struct Function {
     pub sharing: SharingScope,
     /// Where its memory lies.
     pub layout: LayoutChoice,
+    /// How deep its sandboxes sleep.
+    pub depth: Depth,
     /// Sandboxes at once.
     pub concurrency: Option<usize>,
     /// How long an idle sandbox stays warm.
@@ -166,6 +168,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         environment: config.environment,
         sharing: config.sharing,
         layout: config.layout,
+        depth: config.depth,
         concurrency: config.concurrency,
         keep_warm: config.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: config.keep_dedup_s.map(Duration::from_secs_f64),
@@ -238,6 +241,7 @@ mod tests {
         assert_eq!(function.handler, "lambda_function.lambda_handler");
         assert_eq!((function.memory_mb, function.timeout), (512, Duration::from_secs(3)));
         assert_eq!((function.sharing, function.layout), (SharingScope::Tenant, LayoutChoice::Pinned));
+        assert_eq!(function.depth, Depth::Deep);
     }
 
     #[test]
@@ -254,6 +258,7 @@ mod tests {
             timeout_s = 0.5
             sharing = 'function'
             layout = 'random'
+            depth = 'light'
             concurrency = 7
             keep_warm_s = 1
             keep_dedup_s = 2.5
@@ -267,6 +272,7 @@ mod tests {
         assert_eq!(function.keep_dedup, Some(Duration::from_millis(2500)));
         assert_eq!(function.environment["GREETING"], "hello");
         assert_eq!((function.sharing, function.layout), (SharingScope::Function, LayoutChoice::Random));
+        assert_eq!(function.depth, Depth::Light);
     }
 
     #[test]

@@ -89,6 +89,7 @@ impl Launcher {
             limits: limits(function),
             layout: self.layout(function),
             sharing: sharing(function),
+            depth: function.depth,
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })

@@ -11,7 +11,7 @@ use linux::process::Process;
 use linux::trace::{RseqArea, Stopped, TraceError};
 use linux::userfault::{Userfault, Watch};
 use pages::{Domain, Manifest, PageRange, StoreError};
-use protocol::SleepRecord;
+use protocol::{Depth, SleepRecord};
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::base::Portrait;
@@ -39,6 +39,8 @@ pub(crate) struct Bed<'a> {
     pub(crate) wakes_pending: &'a AtomicUsize,
     /// Whether the wake will let it run before all its memory is back.
     pub(crate) lazy: bool,
+    /// Whether the working set stays.
+    pub(crate) depth: Depth,
     /// Whether to hash all memory first.
     pub(crate) hash: bool,
 }
@@ -106,8 +108,9 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError>
     let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
     record.freeze_us = clock.lap();
     fail_point::reach("frozen");
-    let stopped = tree.processes().iter();
-    let mut patients: Vec<_> = stopped.map(|one| prepare(one, body)).collect::<Result<_, _>>()?;
+    let stopped = tree.processes().iter().enumerate();
+    let mut patients: Vec<_> =
+        stopped.map(|(at, one)| prepare(one, at, body, bed)).collect::<Result<_, _>>()?;
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
     let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
@@ -153,12 +156,20 @@ struct Patient<'a> {
 }
 
 /// Surveys a process and borrows the thread that will empty it.
-fn prepare<'a>(stopped: &'a Stopped, body: &Body) -> Result<Patient<'a>, DedupError> {
+fn prepare<'a>(
+    stopped: &'a Stopped,
+    at: usize,
+    body: &Body,
+    bed: &Bed<'_>,
+) -> Result<Patient<'a>, DedupError> {
     let mut survey = survey(stopped, body.shadow(stopped.pid()))?;
     let vehicle = Vehicle::borrow(stopped, &survey.mappings)?;
     // The kernel writes there when this thread returns from an injected call: that page never leaves.
     if let Some(RseqArea { address, len_bytes }) = vehicle.rseq_area() {
         survey.leave_bytes(address, len_bytes);
+    }
+    if bed.depth == Depth::Light {
+        survey.leave(bed.working_set.of_process(at));
     }
     Ok(Patient { vehicle, survey, planted: None, writes: None })
 }
@@ -293,7 +304,8 @@ fn emptied(survey: &Survey, manifest: &Manifest, converted: bool) -> Vec<(u64, u
         Kind::FileCopies if converted => part.runs.clone(),
         Kind::FileCopies => part.runs.iter().flat_map(content_of).collect(),
     };
-    survey.parts.iter().flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()
+    let parts = survey.parts.iter().filter(|part| !part.runs.is_empty()); // All that is left of the others stays.
+    parts.flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()
 }
 
 /// From being held by ptrace to being held by the freezer, where there is one; no code runs in between.

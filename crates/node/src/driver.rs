@@ -190,6 +190,7 @@ impl Driver {
             working_set: &self.working_set,
             wakes_pending,
             lazy,
+            depth: self.inner.depth,
             hash,
         };
         dedup(&mut self.body, &bed)

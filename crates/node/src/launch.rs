@@ -70,7 +70,7 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     };
     let lineage = matches!(spec.sharing, Sharing::Domain(_)).then(|| Lineage { domain: domain.clone(), kin });
     let program = spec.program.clone();
-    let name = spec.name.clone();
+    let (name, depth) = (spec.name.clone(), spec.depth);
     // Without a freezer nobody knows the members of a cgroup either.
     let mark = (!cgroup.can_freeze()).then(|| Mark::of_sandbox(&node.instance, id.0));
     spec.env.extend(mark.as_ref().map(Mark::variable));
@@ -79,7 +79,8 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     match mailbox {
         Ok((root, mailbox)) => {
             let family = Arc::new(Family::new(root.pid(), cgroup, mark));
-            let inner = Inner::new(id, name, root.pid(), Arc::clone(node), Arc::clone(&family), mailbox);
+            let inner =
+                Inner::new((id, name, depth), root.pid(), Arc::clone(node), Arc::clone(&family), mailbox);
             let inner = Arc::new(inner);
             let body = Body::new(root, family, node.means);
             let working_set = WorkingSet::default();

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use protocol::Depth;
+
 /// A program to run as a sandbox.
 #[derive(Debug)]
 pub struct LaunchSpec {
@@ -23,6 +25,8 @@ pub struct LaunchSpec {
     pub layout: Layout,
     /// With whom its pages may be shared.
     pub sharing: Sharing,
+    /// How deep it sleeps.
+    pub depth: Depth,
     /// Where its standard output goes.
     pub stdout: Output,
     /// Where its standard error goes.

@@ -19,7 +19,8 @@ use rustix::event::Timespec;
 
 use crate::asleep::{Planted, Space};
 use crate::guard::Guard;
-use crate::lazy_space::{LazyError, LazySpace, Out, Portion, Watched};
+use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
+use crate::out::Finding;
 use crate::shadow::{Shadow, Whole};
 use crate::{WorkingSet, fail_point};
 
@@ -71,6 +72,10 @@ struct Work {
 }
 
 struct Spaces {
+    /// Address spaces of which it is still being found out what is missing in them.
+    coming: Option<(Vec<Space>, Finding)>,
+    /// The same where it could not be found out: until they are killed, their faults wait.
+    lost: Vec<Space>,
     list: Vec<LazySpace>,
     guard: Option<Arc<Guard>>,
     failed: Option<LazyError>,
@@ -78,18 +83,18 @@ struct Spaces {
 }
 
 impl Lazy {
-    /// What is `out` of each space when the rest of it is back; the sandbox still stands. All spaces have
-    /// userfaultfds. `is_recording`: nothing is known of its working set.
+    /// What `finding` will find to be out of each space; the sandbox still stands. All spaces have userfaultfds.
+    /// `is_recording`: nothing is known of its working set.
     pub(crate) fn new(
         spaces: Vec<Space>,
-        out: Vec<Out>,
+        finding: Finding,
         is_recording: bool,
         guard: Option<Arc<Guard>>,
     ) -> Lazy {
         let touched = vec![Vec::new(); spaces.len()];
-        let list =
-            spaces.into_iter().zip(out).filter_map(|(space, out)| LazySpace::new(space, out)).collect();
-        let spaces = Mutex::new(Spaces { list, guard, failed: None, scratch: Scratch::new() });
+        let (coming, list, failed) = (Some((spaces, finding)), Vec::new(), None);
+        let (lost, scratch) = (Vec::new(), Scratch::new());
+        let spaces = Mutex::new(Spaces { coming, lost, list, guard, failed, scratch });
         Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
             background: None,
@@ -242,7 +247,9 @@ impl Drop for Lazy {
 
 impl Work {
     fn lock(&self) -> MutexGuard<'_, Spaces> {
-        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
+        spaces.arrive();
+        spaces
     }
 
     fn fill_in_background(&self) {
@@ -254,6 +261,21 @@ impl Work {
 }
 
 impl Spaces {
+    /// Waits until it has been found out what is missing.
+    fn arrive(&mut self) {
+        let Some((spaces, finding)) = self.coming.take() else { return };
+        match finding.found() {
+            Ok(out) => {
+                let space = |(space, out)| LazySpace::new(space, out);
+                self.list = spaces.into_iter().zip(out).filter_map(space).collect();
+            }
+            Err(error) => {
+                self.lost = spaces;
+                self.failed = Some(error);
+            }
+        }
+    }
+
     fn is_whole(&self) -> bool {
         self.list.iter().all(LazySpace::is_whole)
     }

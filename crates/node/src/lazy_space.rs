@@ -5,13 +5,13 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
-use linux::arena::MemfdArena;
 use linux::userfault::{Event, Filled, Note, Userfault};
-use pages::{FillError, FillPlan, JobIndex, Manifest, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use pages::{FillError, Manifest, PAGE_SIZE, PageAddr, PageRange, Scratch};
 
 use crate::asleep::{Planted, Space};
 use crate::fail_point;
 use crate::guard::{Entrusted, Guard};
+use crate::out::{Out, Source};
 use crate::remaining::Remaining;
 
 /// Memory that could not be brought back. The sandbox must die.
@@ -20,6 +20,9 @@ pub(crate) enum LazyError {
     /// A page is not what it was.
     #[error("rebuild the page at {addr}")]
     Damaged { addr: PageAddr },
+    /// The manifest is not one of this store.
+    #[error("read the manifest")]
+    Manifest { source: pages::ReadError },
     /// The kernel refused.
     #[error("fill the page at {addr}")]
     Fill { addr: PageAddr, source: io::Error },
@@ -60,32 +63,6 @@ pub(crate) enum Watched {
     Planted(Planted),
     /// As the child of one that is, made meanwhile. Nobody but we has its userfaultfd, so the guard gets it too.
     Child(Userfault, #[expect(dead_code, reason = "held until the watch ends")] Option<Entrusted>),
-}
-
-/// Where the content stands, by the addresses that the manifest knows.
-struct Source {
-    plan: FillPlan<MemfdArena>,
-    index: JobIndex,
-}
-
-/// What is out of one process, ready to be found by address: it takes a while, which no request should wait for.
-pub(crate) struct Out {
-    source: Arc<Source>,
-    remaining: Remaining,
-}
-
-impl Out {
-    /// All of `plan`.
-    pub(crate) fn new(plan: FillPlan<MemfdArena>) -> Out {
-        let remaining = Remaining::of(plan.jobs().iter().flat_map(|job| job.ranges()));
-        let index = plan.index();
-        Out { source: Arc::new(Source { plan, index }), remaining }
-    }
-
-    /// How many pages.
-    pub(crate) fn pages(&self) -> u64 {
-        self.source.plan.pages()
-    }
 }
 
 /// How much comes back with a fault.

@@ -232,6 +232,8 @@ impl Node {
 
     /// Totals. Reads `/proc` for each sandbox: milliseconds, so not from an async task.
     pub fn record(&self) -> NodeRecord {
+        let count_of =
+            |is: fn(&Sandbox) -> bool| self.sandboxes().iter().filter(|one| is(one)).count() as u64;
         let records: Vec<_> = self.sandboxes().iter().map(Sandbox::record).collect();
         let mut account = Account::default();
         records.iter().for_each(|record| account.add(&record.account));
@@ -241,7 +243,8 @@ impl Node {
         NodeRecord {
             sandboxes: records.len() as u64,
             dedup_sandboxes: records.iter().filter(|record| record.state == State::Dedup).count() as u64,
-            shadows: self.sandboxes().iter().filter(|sandbox| sandbox.has_shadow()).count() as u64,
+            coming_back: count_of(Sandbox::is_coming_back),
+            shadows: count_of(Sandbox::has_shadow),
             account,
             store_bytes: store.held_bytes,
             store_pages: store.pages,

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread::Builder;
 use std::time::Instant;
 
 use linux::arena::MemfdArena;
@@ -15,11 +14,10 @@ use protocol::WakeRecord;
 use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::Body;
 use crate::lazy::Lazy;
-use crate::lazy_space::Out;
 use crate::memory_hash::{self, MemoryHash};
 use crate::node::Shared;
+use crate::out::Finding;
 use crate::parallel::on_threads;
-use crate::ranges::{common, without};
 use crate::{WorkingSet, fail_point};
 
 /// A frozen process changes no mappings; still, its kernel may be busy with one for a moment.
@@ -68,15 +66,22 @@ pub(crate) fn restore(
     working_set: &WorkingSet,
 ) -> Result<(Restored, WakeRecord), RestoreError> {
     let started = Instant::now();
-    let (filled, rest) = fill_first(&asleep.spaces, asleep.lazy, node, working_set)?;
+    let threads = node.config.fill_threads;
+    let finding = asleep.lazy.then(|| Finding::start(&node.store, &asleep.spaces, working_set));
+    let first = plan(&asleep.spaces, node, asleep.lazy.then_some(working_set))?;
+    let filled_pages = fill_all(&asleep.spaces, &first, threads)?;
+    drop(first);
     fail_point::reach("filled");
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
-    let lazy_pages = rest.iter().map(Out::pages).sum();
-    let lazy = match asleep.lazy {
-        true => Some(Lazy::new(spaces, rest, filled.is_recording, node.guard.clone())),
-        false => unwatch(spaces).map(|()| None)?,
+    let content_pages: u64 = spaces.iter().map(|space| space.manifest.content_page_count()).sum();
+    let lazy = match finding {
+        Some(finding) => {
+            let is_recording = working_set.pages() == 0;
+            Some(Lazy::new(spaces, finding, is_recording, node.guard.clone()))
+        }
+        None => unwatch(spaces).map(|()| None)?,
     };
     fail_point::reach("unwatched");
     // Now that nobody is watched: reading a missing page would wait for us.
@@ -89,8 +94,8 @@ pub(crate) fn restore(
     let record = WakeRecord {
         total_us: started.elapsed().as_micros() as u64,
         fill_us,
-        filled_pages: filled.pages,
-        lazy_pages,
+        filled_pages,
+        lazy_pages: content_pages - filled_pages,
         faulted_pages: 0,
         working_set_pages: working_set.pages(),
     };
@@ -117,52 +122,17 @@ fn unwatch(spaces: Vec<Space>) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// What was filled before the thaw.
-struct Filled {
-    pages: u64,
-    /// Nothing was known of the working set.
-    is_recording: bool,
-}
-
-/// Fills what must be there before the sandbox runs: the working set of one that wakes lazily, else everything.
-/// Meanwhile it is found out what remains.
-fn fill_first(
-    spaces: &[Space],
-    lazy: bool,
-    node: &Shared,
-    working_set: &WorkingSet,
-) -> Result<(Filled, Vec<Out>), RestoreError> {
-    let content = |space: &Space| space.manifest.content_ranges().collect::<Vec<_>>();
-    let hot = |at, space: &Space| common(working_set.of_process(at), &content(space));
-    let rest = |at, space: &Space| without(&content(space), working_set.of_process(at));
-    if !lazy {
-        let plans = plan(spaces, node, |_, space| content(space))?;
-        let pages = fill_all(spaces, &plans, node.config.fill_threads)?;
-        return Ok((Filled { pages, is_recording: false }, Vec::new()));
-    }
-    let plans = plan(spaces, node, hot)?;
-    let find_out = || Ok::<_, RestoreError>(plan(spaces, node, rest)?.into_iter().map(Out::new).collect());
-    let (pages, out) = std::thread::scope(|scope| {
-        let other = Builder::new().spawn_scoped(scope, find_out);
-        let pages = fill_all(spaces, &plans, node.config.fill_threads);
-        let out = match other {
-            Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            Err(_) => find_out(), // No thread to be had.
-        };
-        (pages, out)
-    });
-    let pages = pages?;
-    Ok((Filled { pages, is_recording: pages == 0 }, out?))
-}
-
-/// A plan for each space, of the ranges that `ranges` says.
+/// What must be there before the sandbox runs, for each space: what it touches first, where that is said, else all.
 fn plan(
     spaces: &[Space],
     node: &Shared,
-    ranges: impl Fn(usize, &Space) -> Vec<PageRange>,
+    only: Option<&WorkingSet>,
 ) -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> {
     let of = |(at, space): (usize, &Space)| {
-        let plan = node.store.plan(&space.manifest, &ranges(at, space));
+        let plan = match only {
+            Some(first) => node.store.plan(&space.manifest, first.of_process(at)),
+            None => node.store.plan_all(&space.manifest),
+        };
         plan.map_err(|source| RestoreError::Manifest { pid: space.pid, source })
     };
     spaces.iter().enumerate().map(of).collect()

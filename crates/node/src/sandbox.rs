@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use pages::Manifest;
-use protocol::{CheckRecord, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
+use protocol::{
+    CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
+};
 use tokio::sync::{oneshot, watch};
 
 use crate::Exit;
@@ -24,6 +26,7 @@ pub struct Sandbox {
 pub(crate) struct Inner {
     pub(crate) id: SandboxId,
     pub(crate) name: String,
+    pub(crate) depth: Depth,
     pub(crate) pid: i32,
     pub(crate) node: Arc<Shared>,
     pub(crate) family: Arc<Family>,
@@ -186,6 +189,7 @@ impl Sandbox {
             name: self.inner.name.clone(),
             state: facts.state,
             pid: self.inner.pid,
+            depth: self.inner.depth,
             account,
             state_age_ms: facts.since.elapsed().as_millis() as u64,
             invocations: facts.invocations,
@@ -195,6 +199,12 @@ impl Sandbox {
             last_sleep: facts.last_sleep.clone(),
             last_wake: facts.last_wake.clone(),
         }
+    }
+
+    /// Whether it is awake, and some of its memory is still on its way back.
+    pub(crate) fn is_coming_back(&self) -> bool {
+        let facts = self.inner.facts();
+        matches!(facts.state, State::Warm | State::Busy) && !facts.manifests.is_empty()
     }
 
     /// Whether it is awake, and it is known which of its pages are as they stand in the store.
@@ -217,8 +227,7 @@ impl Sandbox {
 
 impl Inner {
     pub(crate) fn new(
-        id: SandboxId,
-        name: String,
+        (id, name, depth): (SandboxId, String, Depth),
         pid: i32,
         node: Arc<Shared>,
         family: Arc<Family>,
@@ -239,7 +248,7 @@ impl Inner {
         };
         let wakes_pending = AtomicUsize::new(0);
         let exit = watch::Sender::new(None);
-        Inner { id, name, pid, node, family, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
+        Inner { id, name, depth, pid, node, family, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {

@@ -7,7 +7,7 @@ use linux::{carry, maps, process};
 use pages::{PAGE_SIZE, PageAddr, PageRange};
 
 use crate::dedup::DedupError;
-use crate::ranges::{common, without};
+use crate::ranges::{common, pages as pages_of, without};
 use crate::shadow::Shadow;
 
 /// Splitting mappings must leave the program room for its own.
@@ -27,7 +27,7 @@ pub(crate) struct Survey {
     /// Private pages that stay.
     pub(crate) left_pages: u64,
     /// Those of them that lie in `parts`, sorted.
-    left: Vec<PageAddr>,
+    left: Vec<PageRange>,
 }
 
 /// The pages of one mapping that can leave.
@@ -65,39 +65,26 @@ impl Survey {
         self.parts.iter().flat_map(|part| &part.runs).copied().collect()
     }
 
-    /// Takes a page out of what can leave: it stays in the process.
-    pub(crate) fn leave(&mut self, page: PageAddr) {
+    /// Takes pages out of what can leave: they stay in the process.
+    pub(crate) fn leave(&mut self, ranges: &[PageRange]) {
         for part in &mut self.parts {
-            if let Some(at) = part.runs.iter().position(|run| run.contains(page)) {
-                let run = part.runs[at];
-                let sides =
-                    [PageRange::from_bounds(run.start(), page), PageRange::from_bounds(page + 1, run.end())];
-                part.runs.splice(at..=at, sides.into_iter().filter(|side| !side.is_empty()));
-                self.left_pages += 1;
-                let place = self.left.partition_point(|left| *left < page);
-                self.left.insert(place, page);
-                return;
-            }
+            let left = common(&part.runs, ranges);
+            part.runs = without(&part.runs, ranges);
+            self.left_pages += pages_of(&left);
+            self.left.extend(left);
         }
+        self.left.sort_unstable();
     }
 
     /// Cuts a range where pages stay.
     pub(crate) fn without_left(&self, range: PageRange) -> Vec<PageRange> {
-        let mut pieces = Vec::new();
-        let mut start = range.start();
-        for left in self.left.iter().filter(|left| range.contains(**left)) {
-            pieces.push(PageRange::from_bounds(start, *left));
-            start = *left + 1;
-        }
-        pieces.push(PageRange::from_bounds(start, range.end()));
-        pieces.retain(|piece| !piece.is_empty());
-        pieces
+        without(&[range], &self.left)
     }
 
     /// Leaves all pages that hold any byte of the range.
     pub(crate) fn leave_bytes(&mut self, start: u64, len_bytes: u64) {
         let end = PageAddr::containing(start + len_bytes + PAGE_SIZE as u64 - 1);
-        PageRange::from_bounds(PageAddr::containing(start), end).addrs().for_each(|page| self.leave(page));
+        self.leave(&[PageRange::from_bounds(PageAddr::containing(start), end)]);
     }
 }
 

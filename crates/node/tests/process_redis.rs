@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{Bench, every_way, wait};
 use node::{LaunchSpec, Layout, Limits, Output, Sandbox, Sharing};
-use protocol::State;
+use protocol::{Depth, State};
 
 const CLIENTS: usize = 8;
 const KEYS: usize = 4000;
@@ -72,6 +72,7 @@ fn launch(bench: &Bench, folder: &Path) -> (Sandbox, Vec<Client>) {
         limits: Limits::default(),
         layout: Layout::Random,
         sharing: Sharing::None,
+        depth: Depth::Deep,
         stdout: Output::Discard,
         stderr: Output::Inherit,
     };

@@ -2,12 +2,14 @@
 //! the metrics show. Nothing here does anything; it can be sent, stored and compared.
 
 mod account;
+mod depth;
 mod front_record;
 mod id;
 mod life_cycle;
 mod record;
 
 pub use account::Account;
+pub use depth::{Depth, UnknownDepth};
 pub use front_record::{FunctionRecord, StatsRecord};
 pub use id::{FunctionName, InvalidName, InvocationId, SandboxId};
 pub use life_cycle::{Event, Refused, State};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Account, SandboxId, State};
+use crate::{Account, Depth, SandboxId, State};
 
 /// One line of `dormouse ps`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct SandboxRecord {
     pub state: State,
     /// The first process of its tree.
     pub pid: i32,
+    /// How deep it sleeps when it sleeps.
+    #[serde(default)]
+    pub depth: Depth,
     /// What it costs.
     pub account: Account,
     /// How long it has been in this state.
@@ -125,6 +128,9 @@ pub struct NodeRecord {
     pub sandboxes: u64,
     /// Of them asleep.
     pub dedup_sandboxes: u64,
+    /// Of them awake, and some of their memory still on its way back.
+    #[serde(default)]
+    pub coming_back: u64,
     /// Of them awake, and known in which pages they differ from what the store still has of them.
     #[serde(default)]
     pub shadows: u64,

@@ -78,8 +78,10 @@ pub struct WayResult {
 pub enum Way {
     /// Stopped, all memory resident: the measure for the others.
     Frozen,
-    /// Asleep.
+    /// Asleep, all memory out.
     Dormouse,
+    /// Asleep, all but the working set out.
+    Light,
     /// Stopped, memory swapped out to compressed memory.
     Zram,
     /// Dumped to an image and killed.
@@ -90,13 +92,14 @@ pub enum Way {
 
 impl Way {
     /// Every way, in the order of the table.
-    pub const ALL: [Way; 5] = [Way::Frozen, Way::Dormouse, Way::Zram, Way::Criu, Way::Cold];
+    pub const ALL: [Way; 6] = [Way::Frozen, Way::Dormouse, Way::Light, Way::Zram, Way::Criu, Way::Cold];
 
     /// What the table calls it.
     pub fn label(self) -> &'static str {
         match self {
             Way::Frozen => "frozen, memory resident",
             Way::Dormouse => "dormouse",
+            Way::Light => "dormouse, light sleep",
             Way::Zram => "frozen, swapped to zram",
             Way::Criu => "CRIU image",
             Way::Cold => "killed, cold start",
@@ -139,6 +142,7 @@ impl fmt::Display for Way {
         f.pad(match self {
             Way::Frozen => "frozen",
             Way::Dormouse => "dormouse",
+            Way::Light => "light",
             Way::Zram => "zram",
             Way::Criu => "criu",
             Way::Cold => "cold",
@@ -148,7 +152,7 @@ impl fmt::Display for Way {
 
 /// No way has this name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the ways are frozen, dormouse, zram, criu and cold")]
+#[error("the ways are frozen, dormouse, light, zram, criu and cold")]
 pub struct UnknownWay;
 
 impl FromStr for Way {

@@ -229,6 +229,7 @@ fn colour(way: Way) -> RGBColor {
     match way {
         Way::Frozen => RGBColor(150, 150, 150),
         Way::Dormouse => RGBColor(0, 114, 178),
+        Way::Light => RGBColor(86, 180, 233),
         Way::Zram => RGBColor(230, 159, 0),
         Way::Criu => RGBColor(0, 158, 115),
         Way::Cold => RGBColor(204, 121, 167),

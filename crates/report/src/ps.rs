@@ -18,7 +18,7 @@ pub fn table(sandboxes: &[SandboxRecord], width: usize) -> String {
     }
     if sandboxes.len() > 1 {
         let mut cells = vec![String::new(), "all".to_owned()];
-        cells.resize(5, String::new());
+        cells.resize(6, String::new());
         cells.extend(amounts(&sum));
         table.row(cells);
     }
@@ -35,6 +35,7 @@ fn columns() -> Vec<Column> {
         Column::right("id"),
         Column::left("function").shrinking(),
         Column::left("state"),
+        Column::left("depth").optional(4),
         Column::right("age").optional(6),
         Column::right("pid").optional(5),
         Column::right("resident"),
@@ -56,6 +57,7 @@ fn row(sandbox: &SandboxRecord) -> Vec<String> {
         sandbox.id.to_string(),
         sandbox.name.clone(),
         sandbox.state.to_string(),
+        sandbox.depth.to_string(),
         age(sandbox.state_age_ms),
         sandbox.pid.to_string(),
     ];
@@ -99,6 +101,7 @@ mod tests {
             name: name.to_owned(),
             state,
             pid: 4000 + id as i32,
+            depth: protocol::Depth::Deep,
             account,
             state_age_ms: 12_000,
             invocations: 3,

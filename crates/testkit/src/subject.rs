@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use node::{LaunchSpec, Layout, Limits, Output, Sharing};
+use protocol::Depth;
 
 use crate::worker;
 
@@ -80,6 +81,7 @@ impl Subject {
             limits: Limits::default(),
             layout: Layout::Random,
             sharing: Sharing::None,
+            depth: Depth::Deep,
             stdout: Output::Discard,
             stderr: Output::Inherit,
         }

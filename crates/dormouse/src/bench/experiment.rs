@@ -2,6 +2,7 @@
 //! disturbs them all.
 
 use indicatif::ProgressBar;
+use protocol::Depth;
 use report::bench::{Outcome, Setting, Way, WayResult, WorkerResult};
 use tokio::runtime::Handle;
 
@@ -10,7 +11,7 @@ use super::criu::{Criu, Dumped};
 use super::error::{BenchError, with_causes};
 use super::frozen::Frozen;
 use super::keep::Keep;
-use super::ours::Ours;
+use super::ours::{Ours, Own};
 use super::samples::{Answers, Samples};
 use super::workshop::{Kind, Workshop};
 use super::zram::{Swapped, Zram};
@@ -60,10 +61,11 @@ struct Contender<'a> {
 impl<'a> Experiment<'a> {
     /// All rounds of all ways.
     pub(crate) fn run(&self, ways: &[Way]) -> Result<WorkerResult, BenchError> {
+        let own = Own::look(ways)?;
         let mut contenders = Vec::new();
         for &way in ways {
             self.step(way, "starts")?;
-            let keep = self.contain(self.start(way))?;
+            let keep = self.contain(self.start(way, own))?;
             contenders.push(Contender { way, keep, samples: Samples::default() });
         }
         let mut answers = Answers::default();
@@ -84,14 +86,17 @@ impl<'a> Experiment<'a> {
         })
     }
 
-    fn start(&self, way: Way) -> Result<Box<dyn Keep + 'a>, BenchError> {
+    fn start_ours(&self, depth: Depth, own: Own) -> Result<Ours, BenchError> {
+        let sandboxes = self.setting.sandboxes as usize;
+        Ours::start(self.workshop, (self.kind, depth), sandboxes, own, self.runtime)
+    }
+
+    fn start(&self, way: Way, own: Own) -> Result<Box<dyn Keep + 'a>, BenchError> {
         let absent = |why: &String| BenchError::Absent { why: why.clone() };
         Ok(match way {
             Way::Frozen => Box::new(Frozen::start(self.workshop, self.kind)?),
-            Way::Dormouse => {
-                let sandboxes = self.setting.sandboxes as usize;
-                Box::new(Ours::start(self.workshop, self.kind, sandboxes, self.runtime)?)
-            }
+            Way::Dormouse => Box::new(self.start_ours(Depth::Deep, own)?),
+            Way::Light => Box::new(self.start_ours(Depth::Light, own)?),
             Way::Zram => Box::new(Swapped::start(
                 self.workshop,
                 self.kind,

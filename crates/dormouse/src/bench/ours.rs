@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
-use protocol::{NodeRecord, State};
+use protocol::{Depth, NodeRecord, State};
+use report::bench::Way;
 use tokio::runtime::Handle;
 
 use super::error::BenchError;
@@ -19,24 +20,47 @@ pub(crate) struct Ours {
     sandboxes: Vec<(Sandbox, Line)>,
     /// The one that is woken next.
     turn: usize,
-    /// What this process had for itself before there were sandboxes.
+    own: Own,
+    /// What this process and the guard would have without sandboxes.
     own_bytes_before: u64,
+}
+
+/// This process, which is the node of all ways that are dormouse's: each of them is counted an equal part of its growth.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Own {
+    bytes_before: u64,
+    nodes: u64,
+}
+
+impl Own {
+    /// Before there are any.
+    pub(crate) fn look(ways: &[Way]) -> Result<Own, BenchError> {
+        let nodes = ways.iter().filter(|way| matches!(way, Way::Dormouse | Way::Light)).count() as u64;
+        Ok(Own { bytes_before: own_bytes()?, nodes: nodes.max(1) })
+    }
+}
+
+fn own_bytes() -> Result<u64, BenchError> {
+    let status = linux::process::status(std::process::id() as i32);
+    Ok(status.map_err(BenchError::system("read our own status"))?.anonymous_bytes)
 }
 
 impl Ours {
     /// Starts the sandboxes. Each has slept and served once when this returns, so its working set is known.
     pub(crate) fn start(
         workshop: &Workshop,
-        kind: Kind,
+        (kind, depth): (Kind, Depth),
         sandboxes: usize,
+        own: Own,
         runtime: &Handle,
     ) -> Result<Ours, BenchError> {
-        let node = start_node(workshop, kind.name(), 1)?;
-        let own_bytes_before = node.record().own_resident_bytes;
-        let mut ours =
-            Ours { runtime: runtime.clone(), node, sandboxes: Vec::new(), turn: 0, own_bytes_before };
+        let node = start_node(workshop, &format!("{}-{depth}", kind.name()), 1)?;
+        let others_growth = own_bytes()?.saturating_sub(own.bytes_before);
+        let own_bytes_before = node.record().own_resident_bytes.saturating_sub(others_growth);
+        let (runtime, turn) = (runtime.clone(), 0);
+        let mut ours = Ours { runtime, node, sandboxes: Vec::new(), turn, own, own_bytes_before };
         for number in 0..sandboxes {
-            let (spec, line) = launch_spec(workshop, kind, number);
+            let (spec, line) = launch_spec(workshop, (kind, depth), number);
             let sandbox = ours.node.launch(spec).map_err(BenchError::ours("launch a sandbox"))?;
             ours.sandboxes.push((sandbox, line));
         }
@@ -62,8 +86,8 @@ impl Keep for Ours {
         }
         let record = self.node.record();
         tracing::debug!(?record, "all asleep");
-        let (count, kept_bytes) =
-            (self.sandboxes.len().max(1) as u64, kept_bytes(&record, self.own_bytes_before));
+        let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before) / self.own.nodes;
+        let (count, kept_bytes) = (self.sandboxes.len().max(1) as u64, kept_bytes(&record, own_growth));
         Ok(Asleep { warm_bytes: record.account.warm_bytes / count, kept_bytes: kept_bytes / count, sleep_us })
     }
 
@@ -92,10 +116,9 @@ impl Drop for Ours {
 
 /// The sum of all costs. The accounts hold each sandbox's part; what the store and this process hold beyond the sum of
 /// parts (fragments, buffers, tables) is the node's, and counted too.
-pub(super) fn kept_bytes(record: &NodeRecord, own_bytes_before: u64) -> u64 {
+pub(super) fn kept_bytes(record: &NodeRecord, own_growth: u64) -> u64 {
     let sum = &record.account;
     let pages = sum.store_bytes() - sum.manifest_bytes;
-    let own_growth = record.own_resident_bytes.saturating_sub(own_bytes_before);
     let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
     in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
 }
@@ -116,8 +139,14 @@ fn layout(workshop: &Workshop, kind: Kind) -> Layout {
 }
 
 /// A sandbox of this kind, and how to talk to it.
-pub(super) fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (LaunchSpec, Line) {
-    let socket = workshop.socket("ours", number);
+pub(super) fn launch_spec(
+    workshop: &Workshop,
+    (kind, depth): (Kind, Depth),
+    number: usize,
+) -> (LaunchSpec, Line) {
+    // Of one length for all: the addresses of memory depend on it.
+    let way = if depth == Depth::Light { "lite" } else { "ours" };
+    let socket = workshop.socket(way, number);
     let _ = std::fs::remove_file(&socket); // Of the worker before it.
     let environment = workshop.environment().into_iter();
     let spec = LaunchSpec {
@@ -129,6 +158,7 @@ pub(super) fn launch_spec(workshop: &Workshop, kind: Kind, number: usize) -> (La
         limits: Limits::default(),
         layout: layout(workshop, kind),
         sharing: Sharing::Domain(kind.name().to_owned()),
+        depth,
         stdout: Output::Discard,
         stderr: Output::Discard,
     };

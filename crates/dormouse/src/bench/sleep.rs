@@ -45,7 +45,7 @@ pub(crate) struct Args {
     /// What to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn])]
     workers: Vec<Kind>,
-    /// Ways to compare: frozen, dormouse, zram, criu, cold
+    /// Ways to compare: frozen, dormouse, light, zram, criu, cold
     #[arg(long, value_delimiter = ',', default_values_t = Way::ALL)]
     ways: Vec<Way>,
 }

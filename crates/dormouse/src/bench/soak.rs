@@ -229,7 +229,7 @@ impl Soaking<'_> {
                 self.stage.tally.broken(format_args!("{at}: {}", seat.describe()), &broken);
             }
         }
-        self.stage.await_empty_store(at);
+        self.stage.await_all_back(at);
         let cgroups = self.stage.node.cgroups().flat_map(left::below).collect::<Vec<_>>();
         let said = || format!("cgroups {cgroups:?}");
         let result = cgroups.is_empty().then_some(()).ok_or_else(said);

@@ -194,6 +194,7 @@ mod tests {
             name: "hello".to_owned(),
             state: if sleeps { State::Dedup } else { State::Warm },
             pid: 1,
+            depth: protocol::Depth::Deep,
             account,
             state_age_ms: 0,
             invocations: 0,

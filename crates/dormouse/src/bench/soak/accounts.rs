@@ -24,20 +24,20 @@ impl Stage<'_> {
         seats: &mut [Seat],
     ) -> Result<AccountCheck, BenchError> {
         self.each(at, seats.iter_mut().collect(), |_| Act::Invoke(0));
-        self.await_empty_store(at);
+        self.await_all_back(at);
         let warm = self.reading()?;
         for _ in 0..SLEEPS_MAX {
             let awake = seats.iter_mut().filter(|seat| !seat.is_asleep()).collect();
             self.each(at, awake, |_| Act::Sleep);
         }
         let asleep = self.reading()?;
-        let own_before = self.own_before_bytes;
+        let growth = |record: &NodeRecord| record.own_resident_bytes.saturating_sub(self.own_before_bytes);
         let check = AccountCheck {
             when: when.to_owned(),
             sandboxes: seats.len() as u64,
             asleep: asleep.record.dedup_sandboxes,
-            warm_bytes: kept_bytes(&warm.record, own_before),
-            asleep_bytes: kept_bytes(&asleep.record, own_before),
+            warm_bytes: kept_bytes(&warm.record, growth(&warm.record)),
+            asleep_bytes: kept_bytes(&asleep.record, growth(&asleep.record)),
             asleep_accounts_bytes: asleep.record.account.kept_bytes(),
             machine_bytes: asleep.free_bytes as i64 - warm.free_bytes as i64,
             was_quiet: warm.was_quiet && asleep.was_quiet,

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use node::{CheckError, Node, Sandbox, SleepError};
-use protocol::State;
+use protocol::{Depth, State};
 use tokio::runtime::Handle;
 
 use super::act::{Act, Death, Moment, NUMBERS};
@@ -70,7 +70,9 @@ impl<'a> Stage<'a> {
 
     /// Starts a sandbox and waits until it is warm.
     pub(super) fn seat(&self, number: usize, kind: Kind) -> Result<Seat, BenchError> {
-        let (spec, line) = ours::launch_spec(self.workshop, kind, number);
+        // Every third one sleeps lightly.
+        let depth = if number % 3 == 2 { Depth::Light } else { Depth::Deep };
+        let (spec, line) = ours::launch_spec(self.workshop, (kind, depth), number);
         let sandbox = self.node.launch(spec).map_err(BenchError::ours("launch a sandbox"))?;
         line.ask_when_ready(0)?.answer()?;
         sandbox.mark_ready().map_err(BenchError::ours("mark a sandbox ready"))?;

@@ -55,7 +55,7 @@ impl Promise {
             Promise::Forgotten => "the dead are forgotten",
             Promise::BaseGoes => "a base goes with its last sleeper",
             Promise::Store => "the store keeps pages and references",
-            Promise::Empty => "the store is empty when nobody sleeps",
+            Promise::Empty => "the store has nothing more when nobody sleeps",
             Promise::NothingLeft => "nothing is left behind",
             Promise::Account => "the account is honest",
         }

@@ -53,14 +53,15 @@ impl Stage<'_> {
         });
     }
 
-    /// Waits until nobody sleeps and the store knows it.
-    pub(super) fn await_empty_store(&self, at: At) {
+    /// Waits until all of them have all their memory. The store then has nothing but what is known to be unchanged in
+    /// those that are awake.
+    pub(super) fn await_all_back(&self, at: At) {
         self.await_promise(at, Promise::Empty, || {
             let record = self.node.record();
+            let pages = if record.shadows == 0 { record.store_pages } else { 0 };
             let left = [
-                (record.store_pages, "pages"),
-                (record.store_groups, "groups"),
-                (record.store_bytes, "bytes"),
+                (record.coming_back, "sandboxes without all their memory"),
+                (pages, "pages"),
                 (record.bases, "bases"),
                 (record.store_strays, "strays"),
             ];
