@@ -30,8 +30,9 @@ const HEAD_START: Duration = Duration::from_millis(50);
 /// The same while nothing is known of the working set: what the background fills is never seen to be touched.
 const HEAD_START_RECORDING: Duration = Duration::from_secs(2);
 
-/// How long the driver looks for a next fault without sleeping.
-const SPIN: Duration = Duration::from_micros(50);
+/// How long the driver looks for a next fault without sleeping, until the first answer: to be woken takes longer than
+/// to serve.
+const SPIN: Duration = Duration::from_micros(500);
 
 /// Mappings that change between looking and letting go are looked at again so often.
 const UNWATCH_TRIES_MAX: u32 = 20;

@@ -253,9 +253,18 @@ impl LazySpace {
         let source = Arc::clone(&self.source);
         let job = self.job_of(known)?;
         let moved = addr.get().wrapping_sub(known.get());
-        let filled = source.plan.jobs()[job].decode(scratch, &mut |known, bytes| {
+        let filled = source.plan.jobs()[job].decode(scratch, &mut |start, bytes| {
+            let nth = known.pages_since(start) as usize;
+            if start <= known
+                && nth < bytes.len() / PAGE_SIZE
+                && self.remaining.source_of(addr) == Some(known)
+            {
+                // Whoever waits for it need not wait for the others.
+                let page = &bytes[nth * PAGE_SIZE..][..PAGE_SIZE];
+                self.fill(addr, page, note_of(addr, known))?;
+            }
             let mut rest = bytes;
-            let mut known = known;
+            let mut known = start;
             while !rest.is_empty() {
                 let addr = PageAddr::containing(known.get().wrapping_add(moved));
                 let pages = self.still_out(addr, known, rest.len() / PAGE_SIZE).max(1);
