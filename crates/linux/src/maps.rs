@@ -146,6 +146,10 @@ pub fn read_without_flags(pid: i32) -> io::Result<Vec<Mapping>> {
 pub fn parse(text: &[u8]) -> Result<Vec<Mapping>, ParseError> {
     let mut mappings: Vec<Mapping> = Vec::new();
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
+        // Of the two dozen lines about each mapping two matter: its header, and `VmFlags`.
+        if !line.first().is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b) || *b == b'V') {
+            continue;
+        }
         let line = String::from_utf8_lossy(line); // A file name need not be UTF-8; we never open it.
         let refuse = || ParseError { line: at + 1, text: line.chars().take(80).collect() };
         if let Some(flags) = line.strip_prefix("VmFlags:") {

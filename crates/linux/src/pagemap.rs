@@ -45,7 +45,7 @@ struct ScanArg {
 
 /// `struct page_region` of `linux/fs.h`.
 #[repr(C)]
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Region {
     start: u64,
     end: u64,
@@ -58,12 +58,16 @@ pub struct PageMap {
     file: File,
     by_scan: bool,
     knows_guards: bool,
+    /// Room for what one call finds.
+    regions: Vec<Region>,
 }
 
 impl PageMap {
     /// Opens the page map of `pid`.
     pub fn open(pid: i32) -> io::Result<PageMap> {
-        Ok(PageMap { file: File::open(format!("/proc/{pid}/pagemap"))?, by_scan: true, knows_guards: true })
+        let file = File::open(format!("/proc/{pid}/pagemap"))?;
+        let regions = vec![Region::default(); RUNS_PER_CALL];
+        Ok(PageMap { file, by_scan: true, knows_guards: true, regions })
     }
 
     /// The same without `PAGEMAP_SCAN`, as on kernels before 6.7.
@@ -92,7 +96,7 @@ impl PageMap {
 
     /// Appends the runs of pages in the range, of one mapping, to which no write was noted since they were filled or
     /// since `Userfault::note_writes`. Not one if this kernel notes none (before Linux 6.7).
-    pub fn unwritten(&self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
+    pub fn unwritten(&mut self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
         let wanted = ScanArg {
             category_inverted: PAGE_IS_WRITTEN,
             category_mask: PAGE_IS_WRITTEN | PAGE_IS_WPALLOWED,
@@ -105,7 +109,7 @@ impl PageMap {
         }
     }
 
-    fn scan(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
+    fn scan(&mut self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
         let mut unwanted = PAGE_IS_PFNZERO;
         if mapping.is_private_file() {
             unwanted |= PAGE_IS_FILE;
@@ -123,24 +127,23 @@ impl PageMap {
     }
 
     fn scan_for(
-        &self,
+        &mut self,
         wanted: ScanArg,
         mut start: u64,
         end: u64,
         runs: &mut Vec<PageRange>,
     ) -> io::Result<()> {
-        let mut regions = [Region::default(); RUNS_PER_CALL];
         while start < end {
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
                 start,
                 end,
-                vec: regions.as_mut_ptr() as u64,
+                vec: self.regions.as_mut_ptr() as u64,
                 vec_len: RUNS_PER_CALL as u64,
                 ..wanted
             };
             let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
-            let found = regions.get(..found as usize).unwrap_or_default();
+            let found = self.regions.get(..found as usize).unwrap_or_default();
             runs.extend(found.iter().map(|region| range(region.start, region.end)));
             if arg.walk_end <= start {
                 break;

@@ -15,7 +15,7 @@ use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
 use crate::jobs::{Job, PAGES_PER_JOB, jobs};
 use crate::lineage::Role;
-use crate::parallel::on_threads;
+use crate::parallel::on_other_threads;
 use crate::shadow::Shadow;
 use crate::survey::Survey;
 
@@ -146,7 +146,7 @@ fn encode_process(
         }
         Ok(())
     };
-    on_threads(ENCODE_THREADS.min(jobs.len()), work)
+    on_other_threads(ENCODE_THREADS.min(jobs.len()), work)
 }
 
 /// Pages that stand in the store already are not encoded, and are read only where a base needs their fingerprints.

@@ -17,7 +17,7 @@ use pages::{
 use crate::base::Base;
 use crate::batch::{BatchReader, gather};
 use crate::dedup::{Bed, DedupError};
-use crate::parallel::on_threads;
+use crate::parallel::on_other_threads;
 
 /// Pages that are read and looked at before anybody looks whether an invocation has come: about a millisecond.
 const BATCH_PAGES: u64 = 64;
@@ -95,7 +95,7 @@ pub(crate) fn find(
         all.1.merge(search.learned);
         Ok(())
     };
-    on_threads(THREADS.min(turns.len()), work)?;
+    on_other_threads(THREADS.min(turns.len()), work)?;
     let (mut twins, learned) = all.into_inner().unwrap_or_else(PoisonError::into_inner);
     twins.sort_unstable();
     Ok(Some(Likeness { twins, relocation: Arc::new(learned.build().pack()) }))

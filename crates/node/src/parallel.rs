@@ -16,6 +16,19 @@ pub(crate) fn on_threads<E: Send>(threads: usize, work: impl Fn() -> Result<(), 
     })
 }
 
+/// The same on other threads only, if there are any to be had. A driver lives as long as its sandbox, and the allocator
+/// keeps up to 200 KiB of small blocks that a living thread has freed: what needs many of them is done by threads that
+/// end.
+pub(crate) fn on_other_threads<E: Send>(
+    threads: usize,
+    work: impl Fn() -> Result<(), E> + Sync,
+) -> Result<(), E> {
+    std::thread::scope(|scope| match Builder::new().spawn_scoped(scope, || on_threads(threads, &work)) {
+        Ok(other) => other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        Err(_) => on_threads(threads, &work),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -71,7 +71,7 @@ impl Shadow {
     /// Pages that were not written since, in order; for a process that is stopped. The marks of the noting are taken
     /// out of `mappings`: what remains is of the program's own doing.
     pub(crate) fn unwritten(&self, mappings: &mut [Mapping]) -> io::Result<Vec<PageRange>> {
-        let page_map = PageMap::open(self.pid)?;
+        let mut page_map = PageMap::open(self.pid)?;
         let mut runs = Vec::new();
         for mapping in mappings.iter_mut().filter(|mapping| mapping.flags.any(&[Flags::USERFAULT_WRITE])) {
             if self.writes.register_writes(mapping.start, mapping.end).is_ok() {
@@ -85,7 +85,7 @@ impl Shadow {
 
 /// Pages that hold what the manifest says of their address.
 fn unwritten(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
-    let page_map = PageMap::open(whole.pid)?;
+    let mut page_map = PageMap::open(whole.pid)?;
     let mut runs = Vec::new();
     for mapping in mappings {
         page_map.unwritten(mapping.start, mapping.end, &mut runs)?;

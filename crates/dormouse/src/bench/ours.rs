@@ -1,7 +1,7 @@
 //! dormouse itself, through the node that the server uses. Sharing needs several sandboxes: all of them sleep, and
 //! in each round the next one is woken and put to sleep again.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
 use protocol::{Depth, NodeRecord, State};
@@ -12,6 +12,11 @@ use super::error::BenchError;
 use super::keep::{Asleep, Keep, Woken, micros_since};
 use super::line::Line;
 use super::workshop::{Kind, Workshop};
+
+/// What woke without its whole memory has it soon.
+const ALL_BACK_WITHIN: Duration = Duration::from_secs(5);
+/// How often to look. A look reads `/proc` for each sandbox.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// All sandboxes of one worker, in a node of their own.
 pub(crate) struct Ours {
@@ -76,8 +81,19 @@ impl Ours {
     }
 }
 
+impl Ours {
+    /// A function that is idle has all its memory, as the rivals have it.
+    fn await_all_back(&self) {
+        let started = Instant::now();
+        while self.node.record().coming_back > 0 && started.elapsed() < ALL_BACK_WITHIN {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
 impl Keep for Ours {
     fn sleep(&mut self) -> Result<Asleep, BenchError> {
+        self.await_all_back();
         let mut sleep_us = None;
         for (sandbox, _) in self.sandboxes.iter().filter(|(sandbox, _)| sandbox.state() == State::Warm) {
             let started = Instant::now();

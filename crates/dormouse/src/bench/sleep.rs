@@ -94,7 +94,7 @@ fn setting(args: &Args) -> Setting {
     }
 }
 
-fn how_it_counts() -> [String; 3] {
+fn how_it_counts() -> [String; 4] {
     [
         "kept: resident private memory, page tables and other kernel memory; for dormouse also all of the page store \
          and the growth of its own process, for zram what the device holds, for CRIU the image"
@@ -102,6 +102,7 @@ fn how_it_counts() -> [String; 3] {
         "answer: from the wake until the answer is in hand; the request waits already, where there is a process for \
          which it can wait"
             .to_owned(),
+        "to sleep: of one that has slept before, is idle, and has all its memory".to_owned(),
         "not counted, in favour of the rivals: the tables of zram and of the swap area, the time to find what to swap \
          out"
             .to_owned(),
