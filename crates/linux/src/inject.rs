@@ -130,6 +130,17 @@ impl<'a> Vehicle<'a> {
     ///
     /// The caller answers for what the call does to the process.
     pub fn call(&mut self, what: &'static str, number: i64, args: [u64; 6]) -> Result<u64, InjectError> {
+        self.call_while(what, number, args, &mut || {})
+    }
+
+    /// The same, and calls `meanwhile` again and again until the call returns: for one that waits for us.
+    fn call_while(
+        &mut self,
+        what: &'static str,
+        number: i64,
+        args: [u64; 6],
+        meanwhile: &mut dyn FnMut(),
+    ) -> Result<u64, InjectError> {
         let pid = self.stopped.pid();
         let mut registers = self.saved;
         registers.orig_rax = u64::MAX; // Not in a system call: the kernel must not restart one now.
@@ -139,8 +150,8 @@ impl<'a> Vehicle<'a> {
         self.used = true;
         // TRACEE: all its threads are stopped; this one is put back by `Drop`.
         trace::set_registers(self.tid, &registers)?;
-        self.run_to_system_call()?; // Entry,
-        self.run_to_system_call()?; // and exit.
+        self.run_to_system_call(meanwhile)?; // Entry,
+        self.run_to_system_call(meanwhile)?; // and exit.
         let result = trace::registers(self.tid)?.rax as i64;
         if (-4095..0).contains(&result) {
             let source = io::Error::from_raw_os_error(-result as i32);
@@ -149,11 +160,15 @@ impl<'a> Vehicle<'a> {
         Ok(result as u64)
     }
 
-    fn run_to_system_call(&mut self) -> Result<(), InjectError> {
+    fn run_to_system_call(&mut self, meanwhile: &mut dyn FnMut()) -> Result<(), InjectError> {
         let pid = self.stopped.pid();
+        let mut meanwhile = || {
+            meanwhile();
+            Ok(())
+        };
         trace::cont_to_system_call(self.tid)?;
         loop {
-            match trace::wait_for_stop(pid, self.tid)? {
+            match trace::wait_for_stop_while(pid, self.tid, &mut meanwhile)? {
                 Stop::SystemCall => return Ok(()),
                 Stop::Interrupted | Stop::Group => {}
                 // Every signal that can be blocked is; what remains is SIGSTOP.
@@ -176,9 +191,10 @@ impl<'a> Vehicle<'a> {
         Ok(at)
     }
 
-    /// Gives the memory of `ranges` (first and last address) back to the kernel: they read as zeros from now on. No
-    /// userfaultfd may want to be told: nobody would read it.
-    pub fn empty(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
+    /// Gives the memory of `ranges` (first and last address) back to the kernel: they read as zeros from now on.
+    /// `meanwhile` reads the events that the kernel waits for where a userfaultfd is told of such ranges: slow, so not for
+    /// many.
+    pub fn empty(&mut self, ranges: &[(u64, u64)], meanwhile: &mut dyn FnMut()) -> Result<(), InjectError> {
         let scratch = self.scratch()?;
         let pid = self.stopped.pid();
         for ranges in ranges.chunks(RANGES_PER_CALL) {
@@ -192,7 +208,7 @@ impl<'a> Vehicle<'a> {
             let advice = libc::MADV_DONTNEED as u64;
             let args = [PIDFD_SELF as u64, scratch, ranges.len() as u64, advice, 0, 0];
             // TRACEE: the caller has put every page of `ranges` into the store before.
-            let done = self.call("process_madvise", libc::SYS_process_madvise, args);
+            let done = self.call_while("process_madvise", libc::SYS_process_madvise, args, meanwhile);
             if done.as_ref().is_ok_and(|bytes| *bytes == total) {
                 continue;
             }
@@ -200,7 +216,7 @@ impl<'a> Vehicle<'a> {
             for (start, end) in ranges {
                 let args = [*start, end - start, advice, 0, 0, 0];
                 // TRACEE: as above.
-                self.call("madvise", libc::SYS_madvise, args)?;
+                self.call_while("madvise", libc::SYS_madvise, args, meanwhile)?;
             }
         }
         Ok(())
@@ -341,7 +357,7 @@ mod tests {
         let fd = vehicle.create_userfaultfd().unwrap();
         vehicle.close(fd).unwrap();
         let heap = mappings.iter().find(|m| m.name == "[heap]").unwrap();
-        vehicle.empty(&[(heap.start, heap.start + 4096)]).unwrap();
+        vehicle.empty(&[(heap.start, heap.start + 4096)], &mut || {}).unwrap();
         let mut heap_now = [1; 4096];
         vehicle.memory().read(heap.start, &mut heap_now).unwrap();
         assert_eq!(heap_now, [0; 4096]);

@@ -91,7 +91,8 @@ impl PageMap {
                 done => return done,
             }
         }
-        self.read_entries(mapping, runs)
+        let files_too = mapping.is_private_anonymous();
+        self.read_entries(mapping.start, mapping.end, files_too, runs)
     }
 
     /// Appends the runs of pages in the range, of one mapping, to which no write was noted since they were filled or
@@ -105,6 +106,28 @@ impl PageMap {
         };
         match self.scan_for(wanted, start, end, runs) {
             Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Appends the runs of pages in the range, of one mapping, that are there, whatever they hold: the shared zero page
+    /// is among them.
+    pub fn present(&mut self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
+        let guard = if self.knows_guards { PAGE_IS_GUARD } else { 0 };
+        let wanted = ScanArg {
+            category_inverted: guard,
+            category_mask: guard,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            ..ScanArg::default()
+        };
+        match self.scan_for(wanted, start, end, runs) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {
+                self.read_entries(start, end, true, runs)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.knows_guards => {
+                self.knows_guards = false;
+                self.present(start, end, runs)
+            }
             done => done,
         }
     }
@@ -153,23 +176,29 @@ impl PageMap {
         Ok(())
     }
 
-    fn read_entries(&self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
+    fn read_entries(
+        &self,
+        start: u64,
+        end: u64,
+        files_too: bool,
+        runs: &mut Vec<PageRange>,
+    ) -> io::Result<()> {
         const PRESENT: u64 = 1 << 63;
         const SWAPPED: u64 = 1 << 62;
         const FILE_OR_SHARED: u64 = 1 << 61;
         const GUARD: u64 = 1 << 58;
         let mut buffer = vec![0u8; ENTRIES_PER_READ * 8];
         let mut open: Option<u64> = None; // Where the run that is being read begins.
-        let mut address = mapping.start;
-        while address < mapping.end {
-            let pages = ((mapping.end - address) / PAGE_SIZE as u64).min(ENTRIES_PER_READ as u64);
+        let mut address = start;
+        while address < end {
+            let pages = ((end - address) / PAGE_SIZE as u64).min(ENTRIES_PER_READ as u64);
             let bytes = &mut buffer[..pages as usize * 8];
             self.file.read_exact_at(bytes, address / PAGE_SIZE as u64 * 8)?;
             for entry in bytes.chunks_exact(8) {
                 let entry = u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|at| entry[at]));
                 let own = entry & (PRESENT | SWAPPED) != 0
                     && entry & GUARD == 0
-                    && (mapping.is_private_anonymous() || entry & FILE_OR_SHARED == 0);
+                    && (files_too || entry & FILE_OR_SHARED == 0);
                 if own && open.is_none() {
                     open = Some(address);
                 } else if !own && let Some(start) = open.take() {
@@ -178,7 +207,7 @@ impl PageMap {
                 address += PAGE_SIZE as u64;
             }
         }
-        runs.extend(open.map(|start| range(start, mapping.end)));
+        runs.extend(open.map(|start| range(start, end)));
         Ok(())
     }
 }

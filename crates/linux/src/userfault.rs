@@ -165,8 +165,8 @@ impl Userfault {
         sys::ioctl(self.fd.as_fd(), UFFDIO_REGISTER, &mut arg).map(drop)
     }
 
-    /// From now on the first write to each page of the range is noted. All its pages should be there: a missing one
-    /// would get a mark that takes memory.
+    /// From now on the first write to each page of the range is noted. All its pages must be there: a missing one would
+    /// get a mark, and count as a page that is there and was not written.
     pub fn note_writes(&self, start: u64, end: u64) -> io::Result<()> {
         let mut tries = 0;
         loop {

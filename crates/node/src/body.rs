@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use linux::process::{self, Process};
 use linux::trace::{Stopped, TraceError};
+use pages::Manifest;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::asleep::{Hold, Planted};
@@ -104,9 +105,10 @@ impl Body {
         self.kept.push(planted);
     }
 
-    /// What is known to be unchanged in a process.
+    /// What is known to be unchanged in a process. One that has executed another program has lost our userfaultfd.
     pub(crate) fn shadow(&self, pid: i32) -> Option<&Shadow> {
-        self.shadows.iter().find(|shadow| shadow.pid == pid)
+        let is_same_memory = self.kept.iter().any(|planted| planted.pid == pid && planted.is_there());
+        self.shadows.iter().find(|shadow| shadow.pid == pid).filter(|_| is_same_memory)
     }
 
     /// Notes no more what a process writes.
@@ -119,9 +121,9 @@ impl Body {
         self.shadows = shadows;
     }
 
-    /// Whether anything is known to be unchanged.
-    pub(crate) fn has_shadows(&self) -> bool {
-        !self.shadows.is_empty()
+    /// Where what is known to be unchanged stands in the store.
+    pub(crate) fn shadow_manifests(&self) -> Vec<Arc<Manifest>> {
+        self.shadows.iter().map(|shadow| Arc::clone(&shadow.manifest)).collect()
     }
 
     /// Lets it run. All that must be back is back.

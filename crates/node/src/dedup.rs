@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use linux::inject::{InjectError, Vehicle};
+use linux::pagemap::PageMap;
 use linux::process::Process;
 use linux::trace::{RseqArea, Stopped, TraceError};
 use linux::userfault::{Userfault, Watch};
@@ -20,7 +21,7 @@ use crate::encode::encode;
 use crate::fail_point;
 use crate::lineage::Role;
 use crate::memory_hash::{self, MemoryHash};
-use crate::ranges::pages as pages_of;
+use crate::ranges::{common, pages as pages_of};
 use crate::stopped_tree::StoppedTree;
 use crate::survey::{Kind, Survey, survey};
 use crate::{PageStore, WorkingSet};
@@ -192,16 +193,24 @@ impl Patient<'_> {
                 }
             });
             if lazy {
-                let fd = self.vehicle.create_userfaultfd()?;
-                // Kernels before 6.7 refuse: then it will not be known what was written.
-                self.writes = Process::open(pid)
-                    .and_then(|process| process.get_fd(fd))
-                    .and_then(|fd| Userfault::set_up(fd, Watch::Writes))
-                    .ok();
-                self.vehicle.close(fd)?; // Ours is enough: if we die, nobody wants to know.
+                self.writes = self.note_writes()?;
             }
         }
         Ok(())
+    }
+}
+
+impl Patient<'_> {
+    /// Gets a userfaultfd that will note which pages are written. `None`: the kernel is older than 6.7, or refuses.
+    fn note_writes(&mut self) -> Result<Option<Userfault>, DedupError> {
+        let fd = match self.vehicle.create_userfaultfd() {
+            Err(InjectError::Refused { .. }) => return Ok(None),
+            fd => fd?,
+        };
+        let ours = Process::open(self.survey.pid).and_then(|process| process.get_fd(fd));
+        let writes = ours.and_then(|fd| Userfault::set_up(fd, Watch::Writes)).ok();
+        self.vehicle.close(fd)?; // Ours is enough: if we die, nobody wants to know.
+        Ok(writes)
     }
 }
 
@@ -239,7 +248,8 @@ fn empty(
     }
     // Before it is watched: else the kernel would tell us of each range, and wait until we have read it. The process
     // is stopped, and dies if we do.
-    vehicle.empty(&emptied(&survey, &space.manifest, space.planted.is_some())).map_err(broken)?;
+    let ranges = emptied(&survey, &space.manifest, space.planted.is_some());
+    vehicle.empty(&ranges, &mut || {}).map_err(broken)?;
     body.drop_shadow(pid); // Two cannot watch one mapping.
     fail_point::reach("dontneed");
     if let Some(Planted { userfault, .. }) = &space.planted {
@@ -248,12 +258,12 @@ fn empty(
             userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
         }
         fail_point::reach("registered");
+        empty_again(&mut vehicle, &space, userfault)?;
     }
     if let Some(Planted { userfault, fd, .. }) = &space.planted {
         if lazy {
             vehicle.leave_open(*fd);
         } else {
-            // A page that is there again was read by somebody from outside, as zeros; filling overwrites it.
             for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
                 let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
             }
@@ -262,6 +272,33 @@ fn empty(
     }
     vehicle.put_back().map_err(broken)?;
     Ok(space)
+}
+
+/// From when it is watched no page comes in but by us. Those that came before (somebody read them from outside, or the
+/// kernel made a huge page around one that stayed) are zeros, and would be taken for content that is back.
+fn empty_again(vehicle: &mut Vehicle<'_>, space: &Space, userfault: &Userfault) -> Result<(), DedupError> {
+    let pid = space.pid;
+    let broken_io = |source| DedupError::HalfEmptied { pid, source };
+    let mut page_map = PageMap::open(pid).map_err(broken_io)?;
+    let mut present = Vec::new();
+    for range in &space.watched {
+        page_map.present(range.start().get(), range.end().get(), &mut present).map_err(broken_io)?;
+    }
+    let content: Vec<_> = space.manifest.content_ranges().collect();
+    let present: Vec<_> =
+        common(&present, &content).iter().map(|range| (range.start().get(), range.end().get())).collect();
+    if present.is_empty() {
+        return Ok(());
+    }
+    tracing::debug!(pid, runs = present.len(), "pages came in while it was emptied");
+    let mut told = Vec::new();
+    let mut read_events = || {
+        let _ = userfault.events(&mut told); // An error shows in the call, which then does not come back.
+        told.clear(); // Our own doing: nothing to follow.
+    };
+    vehicle
+        .empty(&present, &mut read_events)
+        .map_err(|source| DedupError::HalfEmptied { pid, source: io::Error::other(source) })
 }
 
 /// A userfaultfd watches anonymous memory only: private copies of file pages become that, once.
@@ -294,15 +331,11 @@ fn watched(survey: &Survey, lazy: bool) -> Vec<PageRange> {
 /// for the file's own bytes would show in their place, and nobody writes zeros over them.
 fn emptied(survey: &Survey, manifest: &Manifest, converted: bool) -> Vec<(u64, u64)> {
     let content: Vec<_> = manifest.content_ranges().collect();
-    let content_of = |run: &PageRange| {
-        let first = content.partition_point(|range| range.end() <= run.start());
-        content[first..].iter().map_while(|range| range.intersect(*run)).collect::<Vec<_>>()
-    };
     let of = |part: &crate::survey::Part| match part.kind {
         Kind::Anonymous => survey.without_left(part.mapping),
         // Anonymous by now; what somebody has read from outside since then is a page of zeros.
         Kind::FileCopies if converted => part.runs.clone(),
-        Kind::FileCopies => part.runs.iter().flat_map(content_of).collect(),
+        Kind::FileCopies => common(&part.runs, &content),
     };
     let parts = survey.parts.iter().filter(|part| !part.runs.is_empty()); // All that is left of the others stays.
     parts.flat_map(of).map(|range| (range.start().get(), range.end().get())).collect()

@@ -290,9 +290,6 @@ impl Driver {
         let Some(mut lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
         let finished = lazy.finish(stands_still.then_some(&self.working_set));
-        if stands_still {
-            self.let_go();
-        }
         match finished {
             Ok(finished) => {
                 let (shadows, pid) = (finished.shadows.len(), self.body.pid());
@@ -300,16 +297,22 @@ impl Driver {
                 finished.planted.into_iter().for_each(|planted| self.body.keep_planted(planted));
                 self.body.set_shadows(finished.shadows);
             }
-            Err(error) => self.kill(&causes(&error)),
+            Err(error) => {
+                if error.is_damage() {
+                    self.inner.node.counters.pages_damaged.fetch_add(1, Ordering::Relaxed);
+                }
+                self.kill(&causes(&error));
+            }
+        }
+        if stands_still {
+            self.let_go();
         }
         drop(lazy); // After the kill: children of it may still wait for pages.
         let mut facts = self.inner.facts();
         if let Some(wake) = &mut facts.last_wake {
             wake.faulted_pages = faulted_pages;
         }
-        if self.body.has_shadows() {
-            facts.shadows = facts.manifests.clone();
-        }
+        facts.shadows = self.body.shadow_manifests();
         self.forget_manifests(&mut facts.manifests);
     }
 
@@ -319,7 +322,8 @@ impl Driver {
         let is_busy = self.inner.state() == State::Busy;
         let Some(mut lazy) = self.lazy.take() else { return };
         let is_urgent = lazy.has_failed() || lazy.whole_since() > IDLE_PATIENCE || !self.body.means().freezer;
-        let stands_still = !is_urgent && !is_busy && self.hold_still(&mut lazy);
+        let may_try = !is_urgent && !is_busy && lazy.may_hold_still();
+        let stands_still = may_try && self.hold_still(&mut lazy);
         self.lazy = Some(lazy);
         if is_urgent || stands_still {
             self.finish_lazy(stands_still);
@@ -336,7 +340,10 @@ impl Driver {
         while started.elapsed() < HOLD_STILL_WITHIN {
             lazy.follow(); // Who waits for us does not stand still.
             if cgroup.is_frozen().unwrap_or(false) {
-                return true;
+                if self.inner.state() != State::Busy {
+                    return true;
+                }
+                break; // An invocation came: it shall not wait.
             }
             std::thread::yield_now();
         }

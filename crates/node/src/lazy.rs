@@ -34,14 +34,17 @@ const HEAD_START_RECORDING: Duration = Duration::from_secs(2);
 /// to serve.
 const SPIN: Duration = Duration::from_micros(500);
 
+/// And how long in all, before it looks whether somebody has told it something.
+const SERVE_MAX: Duration = Duration::from_millis(5);
+
+/// Who did not stand still is asked again after this time.
+const HOLD_STILL_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Mappings that change between looking and letting go are looked at again so often.
 const UNWATCH_TRIES_MAX: u32 = 20;
 
 /// Who waits for us to read what he did goes on within microseconds of that.
 const SETTLE_WITHIN: Duration = Duration::from_secs(5);
-
-/// And how long in all, before it looks whether somebody has told it something.
-const SERVE_MAX: Duration = Duration::from_millis(5);
 
 /// The memory of one sandbox that is still out.
 pub(crate) struct Lazy {
@@ -56,6 +59,8 @@ pub(crate) struct Lazy {
     faulted_pages: u64,
     /// Since when nothing is out.
     whole: Option<Instant>,
+    /// When it was last asked to stand still.
+    asked: Option<Instant>,
 }
 
 /// What remains of a wake when all memory is back.
@@ -105,6 +110,7 @@ impl Lazy {
             answered: false,
             faulted_pages: 0,
             whole: None,
+            asked: None,
         }
     }
 
@@ -137,7 +143,7 @@ impl Lazy {
             });
             if is_served && !self.answered {
                 last = Instant::now();
-            } else if self.answered || spaces.failed.is_some() {
+            } else if self.answered || spaces.failed.is_some() || spaces.is_whole() {
                 break;
             }
             drop(spaces);
@@ -195,6 +201,15 @@ impl Lazy {
         self.whole.get_or_insert_with(Instant::now).elapsed()
     }
 
+    /// Whether it may be asked to stand still now: not all the time, for each time it stands still for a moment.
+    pub(crate) fn may_hold_still(&mut self) -> bool {
+        let is_time = self.asked.is_none_or(|asked| asked.elapsed() > HOLD_STILL_INTERVAL);
+        if is_time {
+            self.asked = Some(Instant::now());
+        }
+        is_time
+    }
+
     /// Whether it could not be brought back.
     pub(crate) fn has_failed(&self) -> bool {
         self.work.lock().failed.is_some()
@@ -211,24 +226,27 @@ impl Lazy {
         }
         let mut finished = Finished::default();
         let failed = |source| LazyError::Follow { source };
-        for (place, space) in std::mem::take(&mut spaces.list).into_iter().enumerate() {
-            let moved = space.moved();
-            // A child has no userfaultfd of its own: dropping ours ends the watch.
-            let Watched::Planted(planted) = space.watched else { continue };
+        for (place, space) in spaces.list.iter_mut().enumerate() {
+            let (moved, writes) = (space.moved(), space.writes.take());
+            let Watched::Planted(planted) = &space.watched else { continue };
+            let (pid, faults) = (planted.pid, &planted.userfault);
             match (hot, &space.manifest) {
                 (Some(hot), Some(manifest)) => {
-                    let (pid, faults) = (planted.pid, &planted.userfault);
                     let whole = Whole { pid, manifest, faults, moved: &moved, hot: hot.of_process(place) };
-                    finished.shadows.extend(Shadow::cast(&whole, space.writes).map_err(failed)?);
+                    finished.shadows.extend(Shadow::cast(&whole, writes).map_err(failed)?);
                 }
                 _ => {
-                    unwatch(planted.pid, &planted.userfault).map_err(failed)?;
-                    settle(&planted.userfault).map_err(failed)?;
+                    unwatch(pid, faults).map_err(failed)?;
+                    settle(faults).map_err(failed)?;
                 }
             }
             fail_point::reach("lazy-finished");
-            finished.planted.push(planted);
         }
+        let planted = |space: LazySpace| match space.watched {
+            Watched::Planted(planted) => Some(planted),
+            Watched::Child(..) => None, // It has none of its own: dropping ours ends the watch.
+        };
+        finished.planted = std::mem::take(&mut spaces.list).into_iter().filter_map(planted).collect();
         Ok(finished)
     }
 
@@ -265,7 +283,9 @@ impl Spaces {
     /// Waits until it has been found out what is missing.
     fn arrive(&mut self) {
         let Some((spaces, finding)) = self.coming.take() else { return };
-        match finding.found() {
+        let unwatched = spaces.iter().any(|space| space.planted.is_none());
+        let nobody = || LazyError::Follow { source: io::Error::other("a process that nobody watches") };
+        match finding.found().and_then(|out| if unwatched { Err(nobody()) } else { Ok(out) }) {
             Ok(out) => {
                 let space = |(space, out)| LazySpace::new(space, out);
                 self.list = spaces.into_iter().zip(out).filter_map(space).collect();
@@ -330,7 +350,10 @@ impl Spaces {
 /// Ends the watch over all mappings of a process. It runs, so its mappings may change under our eyes.
 fn unwatch(pid: i32, userfault: &Userfault) -> io::Result<()> {
     for _ in 0..UNWATCH_TRIES_MAX {
-        let Ok(mappings) = linux::maps::read(pid) else { return Ok(()) }; // It died.
+        let mappings = match linux::maps::read(pid) {
+            Err(_) if userfault.is_orphaned() => return Ok(()), // It died.
+            mappings => mappings?,
+        };
         let mut watched = mappings.iter().filter(|m| m.flags.any(&[Flags::USERFAULT_MISSING])).peekable();
         if watched.peek().is_none() {
             return Ok(());

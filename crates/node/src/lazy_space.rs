@@ -74,6 +74,13 @@ pub(crate) enum Portion {
     Group,
 }
 
+impl LazyError {
+    /// Whether a page, or what is known of it, is not what it was.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, LazyError::Damaged { .. } | LazyError::Manifest { .. })
+    }
+}
+
 impl From<FillError<LazyError>> for LazyError {
     fn from(error: FillError<LazyError>) -> Self {
         match error {

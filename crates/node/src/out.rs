@@ -30,15 +30,16 @@ pub(crate) struct Source {
 #[derive(Clone)]
 struct Question {
     store: Arc<PageStore>,
-    /// For each process, what it is about, and where.
+    /// For each process, what it had, and what of it is filled meanwhile.
     processes: Vec<(Arc<Manifest>, Vec<PageRange>)>,
 }
 
 impl Question {
     fn answer(&self) -> Result<Vec<Out>, ReadError> {
-        let out = |(manifest, ranges): &(Arc<Manifest>, Vec<PageRange>)| {
-            let plan = self.store.plan(manifest, ranges)?;
-            let remaining = Remaining::of(ranges.iter().copied()); // Fewer, longer ones than those of the jobs.
+        let out = |(manifest, filled): &(Arc<Manifest>, Vec<PageRange>)| {
+            let ranges = without(&manifest.content_ranges().collect::<Vec<_>>(), filled);
+            let plan = self.store.plan(manifest, &ranges)?;
+            let remaining = Remaining::of(ranges); // Fewer, longer ones than those of the jobs.
             let index = plan.index();
             Ok(Out { source: Arc::new(Source { plan, index }), remaining })
         };
@@ -56,10 +57,8 @@ pub(crate) struct Finding {
 impl Finding {
     /// Looks for everything in `spaces` but the working set, which is filled meanwhile.
     pub(crate) fn start(store: &Arc<PageStore>, spaces: &[Space], working_set: &WorkingSet) -> Finding {
-        let process = |(at, space): (usize, &Space)| {
-            let content: Vec<_> = space.manifest.content_ranges().collect();
-            (Arc::clone(&space.manifest), without(&content, working_set.of_process(at)))
-        };
+        let process =
+            |(at, space): (usize, &Space)| (Arc::clone(&space.manifest), working_set.of_process(at).to_vec());
         let processes = spaces.iter().enumerate().map(process).collect();
         let question = Question { store: Arc::clone(store), processes };
         let same = question.clone();

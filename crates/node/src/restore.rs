@@ -67,8 +67,8 @@ pub(crate) fn restore(
 ) -> Result<(Restored, WakeRecord), RestoreError> {
     let started = Instant::now();
     let threads = node.config.fill_threads;
-    let finding = asleep.lazy.then(|| Finding::start(&node.store, &asleep.spaces, working_set));
     let first = plan(&asleep.spaces, node, asleep.lazy.then_some(working_set))?;
+    let finding = asleep.lazy.then(|| Finding::start(&node.store, &asleep.spaces, working_set));
     let filled_pages = fill_all(&asleep.spaces, &first, threads)?;
     drop(first);
     fail_point::reach("filled");

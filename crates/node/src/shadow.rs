@@ -41,15 +41,16 @@ impl Shadow {
     /// writes without being noted. On error some of the process may still be watched for missing pages.
     pub(crate) fn cast(whole: &Whole<'_>, writes: Option<Userfault>) -> io::Result<Option<Shadow>> {
         let Whole { pid, faults, .. } = *whole;
-        let Ok(mappings) = maps::read_without_flags(pid) else { return Ok(None) }; // It died.
+        let mappings = match maps::read_without_flags(pid) {
+            Err(_) if faults.is_orphaned() => return Ok(None), // It died.
+            mappings => mappings?,
+        };
         let is_noted = writes.is_some() && matches!(carry::direct_writes(pid, &mappings), Ok(None));
-        // Those that are ours, or nobody's. What the program watches itself is refused.
-        let is_ours = |m: &&Mapping| m.is_private_anonymous() && faults.register(m.start, m.end).is_ok();
-        let mappings: Vec<_> = mappings.iter().filter(is_ours).collect();
-        let clean = if is_noted { unwritten(whole, &mappings).unwrap_or_default() } else { Vec::new() };
+        let Some(mappings) = ours(&mappings, faults)? else { return Ok(None) };
+        let clean = if is_noted { still_as_stored(whole, &mappings).unwrap_or_default() } else { Vec::new() };
         for mapping in &mappings {
             match faults.unregister(mapping.start, mapping.end) {
-                Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => return Ok(None), // It died.
+                Err(_) if faults.is_orphaned() => return Ok(None), // It died.
                 done => done?,
             }
         }
@@ -83,8 +84,24 @@ impl Shadow {
     }
 }
 
+/// Mappings that are watched by us, or by nobody. `None`: the process died.
+fn ours<'a>(mappings: &'a [Mapping], faults: &Userfault) -> io::Result<Option<Vec<&'a Mapping>>> {
+    // Busy: the program watches it itself. Invalid: it is of a kind that cannot be watched.
+    const NOT_OURS: [Errno; 2] = [Errno::BUSY, Errno::INVAL];
+    let mut ours = Vec::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.is_private_anonymous()) {
+        match faults.register(mapping.start, mapping.end) {
+            Ok(()) => ours.push(mapping),
+            Err(error) if NOT_OURS.iter().any(|no| error.raw_os_error() == Some(no.raw_os_error())) => {}
+            Err(_) if faults.is_orphaned() => return Ok(None),
+            Err(error) => return Err(error), // One of ours may be left watched, with nobody who serves it.
+        }
+    }
+    Ok(Some(ours))
+}
+
 /// Pages that hold what the manifest says of their address.
-fn unwritten(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
+fn still_as_stored(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
     let mut page_map = PageMap::open(whole.pid)?;
     let mut runs = Vec::new();
     for mapping in mappings {
