@@ -1,5 +1,6 @@
 //! The memory of a stopped process becomes encodings: it is read, put into the store, and pinned by a manifest.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,7 @@ const ENCODE_THREADS: usize = 2;
 /// What was put for each process, which goes back to the store unless it becomes manifests.
 pub(crate) struct Put<'a> {
     store: &'a PageStore,
-    processes: Vec<Vec<(PageAddr, Vec<Encoding>)>>,
+    processes: VecDeque<Vec<(PageAddr, Vec<Encoding>)>>,
     /// Of each process, if it was put as a base.
     pub(crate) portraits: Option<Vec<Portrait>>,
 }
@@ -46,7 +47,7 @@ impl<'a> Put<'a> {
     /// One manifest for each process.
     pub(crate) fn pin(mut self) -> Result<Pinned<'a>, DedupError> {
         let mut pinned = Pinned { store: self.store, manifests: Vec::new() };
-        while let Some(process) = (!self.processes.is_empty()).then(|| self.processes.remove(0)) {
+        while let Some(process) = self.processes.pop_front() {
             let mut builder = ManifestBuilder::new();
             process.iter().for_each(|(start, encodings)| builder.extend(*start, encodings));
             match builder.build() {
@@ -87,13 +88,13 @@ impl Drop for Put<'_> {
 /// Reads every page that can leave, and puts it. On error nothing stays in the store.
 pub(crate) fn encode<'a>(surveys: &[&Survey], body: &Body, bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
     let is_base = matches!(bed.role, Role::Base(_));
-    let mut put = Put { store: bed.store, processes: Vec::new(), portraits: is_base.then(Vec::new) };
+    let mut put = Put { store: bed.store, processes: VecDeque::new(), portraits: is_base.then(Vec::new) };
     for (at, survey) in surveys.iter().enumerate() {
         let process = Mutex::default();
         let reused = reuse(survey, body.shadow(survey.pid), bed, &process);
         let done = reused.and_then(|()| encode_process(survey, bed, at, &process));
         let Process { encodings, prints } = process.into_inner().unwrap_or_else(PoisonError::into_inner);
-        put.processes.push(encodings);
+        put.processes.push_back(encodings);
         done?; // Dropping `put` gives back what was put.
         if let Some(portraits) = &mut put.portraits {
             portraits.push(Portrait { mapped: base::mapped(&survey.mappings), prints });

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use pages::{Heat, PackedRelocation, PageAddr, PageRange, SlotId};
+use pages::{Heat, PackedRelocation, PageRange, SlotId};
 
 use crate::batch::gather;
 use crate::dedup::{Bed, DedupError};
 use crate::likeness::{self, Twin};
 use crate::lineage::Role;
+use crate::ranges::{self, common};
 use crate::survey::Survey;
 
 /// Pages that one worker reads and encodes before it looks whether an invocation has come: about a millisecond.
@@ -32,7 +33,8 @@ pub(crate) fn jobs(
     bed: &Bed<'_>,
     at: usize,
 ) -> Result<(Vec<Job>, Arc<PackedRelocation>), DedupError> {
-    let (hot, cold) = by_heat(survey.changed_runs().into_iter(), bed.working_set.of_process(at));
+    let (changed, working_set) = (survey.changed_runs(), bed.working_set.of_process(at));
+    let (hot, cold) = (common(&changed, working_set), ranges::without(&changed, working_set));
     let strange = |heat| move |ranges| Job { ranges, heat, slots: Vec::new() };
     let mut jobs: Vec<_> =
         gather(hot.into_iter(), PAGES_PER_JOB).into_iter().map(strange(Heat::Hot)).collect();
@@ -49,7 +51,7 @@ pub(crate) fn jobs(
         }
         Role::ByContent(bases) => {
             if let Some(likeness) = likeness::find(survey.pid, &rest, (bases, at), bed)? {
-                rest = without(rest, &likeness.twins);
+                rest = without(&rest, &likeness.twins);
                 jobs.extend(likeness.twins.chunks(TWINS_PER_JOB).map(by_content));
                 relocation = likeness.relocation;
             }
@@ -69,45 +71,16 @@ fn by_content(twins: &[Twin]) -> Job {
 }
 
 /// The pages of `ranges` that are not among `twins`.
-fn without(ranges: Vec<PageRange>, twins: &[Twin]) -> Vec<PageRange> {
-    let mut taken: Vec<PageAddr> = twins.iter().map(|twin| twin.addr).collect();
+fn without(ranges: &[PageRange], twins: &[Twin]) -> Vec<PageRange> {
+    let mut taken: Vec<PageRange> = twins.iter().map(|twin| PageRange::new(twin.addr, 1)).collect();
     taken.sort_unstable();
-    let mut taken = taken.into_iter().peekable();
-    let mut left = Vec::new();
-    for range in ranges {
-        let mut start = range.start();
-        while let Some(addr) = taken.next_if(|addr| *addr < range.end()) {
-            left.push(PageRange::from_bounds(start, addr));
-            start = addr + 1;
-        }
-        left.push(PageRange::from_bounds(start, range.end()));
-    }
-    left.retain(|range| !range.is_empty());
-    left
-}
-
-/// Cuts `runs` into what lies in `hot`, which is sorted, and what does not.
-fn by_heat(runs: impl Iterator<Item = PageRange>, hot: &[PageRange]) -> (Vec<PageRange>, Vec<PageRange>) {
-    let (mut inside, mut outside) = (Vec::new(), Vec::new());
-    for run in runs {
-        let mut at = run.start();
-        while at < run.end() {
-            let next_hot = hot.partition_point(|range| range.end() <= at);
-            let (pieces, until) = match hot.get(next_hot) {
-                Some(range) if range.start() <= at => (&mut inside, range.end()),
-                Some(range) => (&mut outside, range.start()),
-                None => (&mut outside, run.end()),
-            };
-            let until = until.min(run.end());
-            pieces.push(PageRange::from_bounds(at, until));
-            at = until;
-        }
-    }
-    (inside, outside)
+    ranges::without(ranges, &taken)
 }
 
 #[cfg(test)]
 mod tests {
+    use pages::PageAddr;
+
     use super::*;
 
     fn range(start: u64, pages: u64) -> PageRange {
@@ -126,16 +99,9 @@ mod tests {
     fn what_is_taken_out_of_ranges_leaves_the_rest() {
         let taken = twins(&[(9, 0), (0, 1), (2, 1), (3, 2)]);
         assert_eq!(
-            without(vec![range(0, 5), range(8, 2), range(20, 1)], &taken),
+            without(&[range(0, 5), range(8, 2), range(20, 1)], &taken),
             [range(1, 1), range(4, 1), range(8, 1), range(20, 1)]
         );
-    }
-
-    #[test]
-    fn runs_are_cut_where_hot_pages_begin_and_end() {
-        let (hot, cold) = by_heat([range(0, 4), range(6, 4)].into_iter(), &[range(2, 5), range(9, 9)]);
-        assert_eq!(hot, [range(2, 2), range(6, 1), range(9, 1)]);
-        assert_eq!(cold, [range(0, 2), range(7, 2)]);
     }
 
     #[test]

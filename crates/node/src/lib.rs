@@ -27,6 +27,7 @@ mod memory_hash;
 mod node;
 mod out;
 mod parallel;
+mod patient;
 mod ranges;
 mod remaining;
 mod restore;
