@@ -20,7 +20,7 @@ const PAGE_IS_PFNZERO: u64 = 1 << 5;
 const PAGE_IS_GUARD: u64 = 1 << 8; // Linux 6.15. Looks swapped out, holds nothing, and may not be read.
 
 /// Runs fetched by one call; more need another call.
-const RUNS_PER_CALL: usize = 1024;
+const RUNS_PER_CALL: usize = 256;
 
 /// Page map entries read at once where `PAGEMAP_SCAN` is missing.
 const ENTRIES_PER_READ: usize = 4096;
@@ -58,16 +58,13 @@ pub struct PageMap {
     file: File,
     by_scan: bool,
     knows_guards: bool,
-    /// Room for what one call finds.
-    regions: Vec<Region>,
 }
 
 impl PageMap {
     /// Opens the page map of `pid`.
     pub fn open(pid: i32) -> io::Result<PageMap> {
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
-        let regions = vec![Region::default(); RUNS_PER_CALL];
-        Ok(PageMap { file, by_scan: true, knows_guards: true, regions })
+        Ok(PageMap { file, by_scan: true, knows_guards: true })
     }
 
     /// The same without `PAGEMAP_SCAN`, as on kernels before 6.7.
@@ -150,24 +147,28 @@ impl PageMap {
     }
 
     fn scan_for(
-        &mut self,
+        &self,
         wanted: ScanArg,
         mut start: u64,
         end: u64,
         runs: &mut Vec<PageRange>,
     ) -> io::Result<()> {
         while start < end {
+            let mut regions = [Region::default(); RUNS_PER_CALL];
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
                 start,
                 end,
-                vec: self.regions.as_mut_ptr() as u64,
+                vec: regions.as_mut_ptr() as u64,
                 vec_len: RUNS_PER_CALL as u64,
                 ..wanted
             };
             let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
-            let found = self.regions.get(..found as usize).unwrap_or_default();
-            runs.extend(found.iter().map(|region| range(region.start, region.end)));
+            let found = &regions[..(found as usize).min(RUNS_PER_CALL)];
+            // With room that was used before, runs of earlier calls came again, now and then: so the room is fresh, and
+            // what lies outside is not taken.
+            let written = found.iter().filter(|region| region.start >= start && region.end > region.start);
+            runs.extend(written.map(|region| range(region.start, region.end)));
             if arg.walk_end <= start {
                 break;
             }
@@ -249,5 +250,18 @@ mod tests {
     #[test]
     fn pages_that_were_written_are_found_without_scan() {
         check(PageMap::open_without_scan(std::process::id() as i32).unwrap());
+    }
+
+    #[test]
+    fn more_runs_than_one_call_finds_come_once_each() {
+        const PAGES: usize = 5 * RUNS_PER_CALL;
+        let mut memory = crate::sys::tests::anonymous(PAGES);
+        (0..PAGES).step_by(2).for_each(|page| memory.as_mut()[page * PAGE_SIZE] = 1);
+        let start = memory.as_mut().as_ptr() as u64;
+        let mut runs = Vec::new();
+        let mut page_map = PageMap::open(std::process::id() as i32).unwrap();
+        page_map.present(start, start + (PAGES * PAGE_SIZE) as u64, &mut runs).unwrap();
+        let expected = (0..PAGES as u64).step_by(2).map(|page| range(start, start + 4096).start() + page);
+        assert_eq!(runs, expected.map(|addr| PageRange::new(addr, 1)).collect::<Vec<_>>());
     }
 }

@@ -157,7 +157,12 @@ fn reuse(
     bed: &Bed<'_>,
     process: &Mutex<Process>,
 ) -> Result<(), DedupError> {
-    let Some(Shadow { manifest, .. }) = shadow else { return Ok(()) };
+    let Some(Shadow { manifest, .. }) = shadow else {
+        // Its pages would be in no manifest.
+        let is_lost = !survey.unchanged.is_empty();
+        let why = format!("what is unchanged in process {} is no longer known", survey.pid);
+        return if is_lost { Err(DedupError::LeftWarm { why }) } else { Ok(()) };
+    };
     let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
     let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
     let mut reader = BatchReader::open(survey.pid, PAGES_PER_JOB).map_err(io)?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use linux::inject::{InjectError, Vehicle};
 use linux::pagemap::PageMap;
@@ -18,6 +19,9 @@ use crate::dedup::{Bed, DedupError};
 use crate::fail_point;
 use crate::ranges::common;
 use crate::survey::{Kind, Survey, survey};
+
+/// From the fork of a process to its own program it takes milliseconds.
+const FREE_WITHIN: Duration = Duration::from_secs(2);
 
 /// A process that is about to lose its memory.
 pub(crate) struct Patient<'a> {
@@ -116,7 +120,7 @@ pub(crate) fn empty(
     if let Some(Planted { userfault, .. }) = &space.planted {
         space.watched = watched(&survey, lazy);
         for range in &space.watched {
-            userfault.register(range.start().get(), range.end().get()).map_err(broken_io)?;
+            register(userfault, *range).map_err(broken_io)?;
         }
         fail_point::reach("registered");
         empty_again(&mut vehicle, &space, userfault)?;
@@ -133,6 +137,20 @@ pub(crate) fn empty(
     }
     vehicle.put_back().map_err(broken)?;
     Ok(space)
+}
+
+/// Watches a range. Where a shadow was, its userfaultfd may live a little longer than we do with it: a process that another
+/// thread of ours is about to start has a copy, until it executes its program.
+fn register(userfault: &Userfault, range: PageRange) -> io::Result<()> {
+    let started = Instant::now();
+    loop {
+        match userfault.register(range.start().get(), range.end().get()) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy && started.elapsed() < FREE_WITHIN => {
+                std::thread::yield_now();
+            }
+            done => return done,
+        }
+    }
 }
 
 /// From when it is watched no page comes in but by us. Those that came before (somebody read them from outside, or the
