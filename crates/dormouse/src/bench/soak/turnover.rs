@@ -2,7 +2,10 @@
 //! the first, and the others must still have their memory.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use node::NodeConfig;
 
 use super::act::{Act, Fate, Moment, NUMBERS};
 use super::chance::Chance;
@@ -42,14 +45,16 @@ impl Stage<'_> {
         }
     }
 
-    /// Waits until there are no more bases than lineages that sleep.
+    /// Waits until there are no more bases than those that sleep can have.
     fn await_no_base(&self, at: At, seats: &[Seat]) {
-        let sleepers: BTreeSet<_> =
+        let per_base = NodeConfig::new(PathBuf::new()).sleepers_per_base.max(1);
+        let asleep: BTreeSet<_> =
             seats.iter().filter(|seat| seat.is_asleep()).map(|seat| seat.kind.name()).collect();
-        let lineages = sleepers.len() as u64;
+        let members = |name: &&str| seats.iter().filter(|seat| seat.kind.name() == *name).count();
+        let most: u64 = asleep.iter().map(|name| 1 + (members(name) / per_base) as u64).sum();
         self.await_promise(at, Promise::BaseGoes, || match self.node.record().bases {
-            bases if bases <= lineages => Ok(()),
-            bases => Err(format!("{bases} bases for {lineages} lineages that sleep")),
+            bases if bases <= most => Ok(()),
+            bases => Err(format!("{bases} bases, and those that sleep can have {most}")),
         });
     }
 
