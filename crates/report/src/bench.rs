@@ -297,10 +297,12 @@ pub(crate) mod specimen {
         let outcomes = [
             measured(warm_kib, warm_kib + 300, Some(90), frozen_us),
             measured(warm_kib, 500 + warm_kib / 100, Some(warm_kib), frozen_us * 2 + warm_kib / 8),
+            measured(warm_kib, warm_kib * 3 / 10, Some(warm_kib), frozen_us * 2),
             measured(warm_kib, warm_kib * 45 / 100, Some(warm_kib * 2), frozen_us + warm_kib * 3 / 4),
             Outcome::Absent { why: "not installed".to_owned() },
             measured(warm_kib, 0, None, cold_us),
         ];
+        assert_eq!(outcomes.len(), Way::ALL.len());
         let ways = Way::ALL.into_iter().zip(outcomes).map(|(way, outcome)| WayResult { way, outcome });
         WorkerResult { worker: name.to_owned(), ways: ways.collect() }
     }
@@ -352,6 +354,7 @@ Linux 6.18.0, 2 CPUs (a processor), 24.0 GiB; Python 3.11.7; stopped by cgroup f
 worker  way                          warm      kept  of warm  to sleep  answer p50      p99  to frozen  answers
 hello   frozen, memory resident  19.5 MiB  19.8 MiB    101 %     90 us     1.10 ms  2.20 ms       1.0x    11 ok
 \x20       dormouse                 19.5 MiB   700 KiB    3.5 %   20.0 ms     4.70 ms  9.40 ms       4.3x    11 ok
+\x20       dormouse, light sleep    19.5 MiB  5.86 MiB     30 %   20.0 ms     2.20 ms  4.40 ms       2.0x    11 ok
 \x20       frozen, swapped to zram  19.5 MiB  8.79 MiB     45 %   40.0 ms     16.1 ms  32.2 ms        15x    11 ok
 \x20       CRIU image                      -         -        -         -           -        -          -        -
 \x20       killed, cold start       19.5 MiB       0 B      0 %         -     95.0 ms   190 ms        86x    11 ok

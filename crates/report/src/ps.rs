@@ -133,7 +133,7 @@ id  function  state   age   pid  resident  in store   kernel      kept     saved
  2  pandas    warm   12 s  4002  54.0 MiB   512 KiB  440 KiB  54.9 MiB  -952 KiB
     all                          54.0 MiB  1.00 MiB  880 KiB  55.9 MiB  52.1 MiB
 sandbox 2 (pandas) was left warm: io_uring buffers
-not shown for want of room: shared, identical, patched, packed, whole, manifest
+not shown for want of room: depth, shared, identical, patched, packed, whole, manifest
 ",
         );
     }
