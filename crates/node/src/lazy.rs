@@ -20,9 +20,9 @@ use rustix::event::Timespec;
 use crate::asleep::{Planted, Space};
 use crate::guard::Guard;
 use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
-use crate::out::Finding;
 use crate::shadow::{Shadow, Whole};
-use crate::{WorkingSet, fail_point};
+use crate::source::Source;
+use crate::{PageStore, WorkingSet, fail_point};
 
 /// The background waits so long for the first answer: until then the processors belong to the request.
 const HEAD_START: Duration = Duration::from_millis(50);
@@ -78,10 +78,6 @@ struct Work {
 }
 
 struct Spaces {
-    /// Address spaces of which it is still being found out what is missing in them.
-    coming: Option<(Vec<Space>, Finding)>,
-    /// The same where it could not be found out: until they are killed, their faults wait.
-    lost: Vec<Space>,
     list: Vec<LazySpace>,
     guard: Option<Arc<Guard>>,
     failed: Option<LazyError>,
@@ -89,23 +85,23 @@ struct Spaces {
 }
 
 impl Lazy {
-    /// What `finding` will find to be out of each space; the sandbox still stands. All spaces have userfaultfds.
-    /// `is_recording`: nothing is known of its working set.
+    /// What is out of each space when `filled` is back; the sandbox still stands. All spaces have userfaultfds. If
+    /// nothing is filled, nothing is known of its working set: it is recorded.
     pub(crate) fn new(
         spaces: Vec<Space>,
-        finding: Finding,
-        is_recording: bool,
+        filled: &WorkingSet,
+        store: &Arc<PageStore>,
         guard: Option<Arc<Guard>>,
     ) -> Lazy {
         let touched = vec![Vec::new(); spaces.len()];
-        let (coming, list, failed) = (Some((spaces, finding)), Vec::new(), None);
-        let (lost, scratch) = (Vec::new(), Scratch::new());
-        let spaces = Mutex::new(Spaces { coming, lost, list, guard, failed, scratch });
+        let out = |(at, space)| LazySpace::new(store, space, filled.of_process(at));
+        let list = spaces.into_iter().enumerate().filter_map(out).collect();
+        let spaces = Mutex::new(Spaces { list, guard, failed: None, scratch: Scratch::new() });
         Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
             background: None,
             started: Instant::now(),
-            is_recording,
+            is_recording: filled.pages() == 0,
             touched,
             answered: false,
             faulted_pages: 0,
@@ -181,6 +177,7 @@ impl Lazy {
 
     /// Fills everything that is out, now, or until `give_up` (`false`: some is still out).
     pub(crate) fn fill_all(&mut self, give_up: impl Fn() -> bool) -> bool {
+        self.work.prepare();
         while !give_up() {
             let mut spaces = self.work.lock();
             let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
@@ -230,12 +227,13 @@ impl Lazy {
             let (moved, writes) = (space.moved(), space.writes.take());
             let Watched::Planted(planted) = &space.watched else { continue };
             let (pid, faults) = (planted.pid, &planted.userfault);
-            match (hot, &space.manifest) {
-                (Some(hot), Some(manifest)) => {
-                    let whole = Whole { pid, manifest, faults, moved: &moved, hot: hot.of_process(place) };
+            match hot {
+                Some(hot) => {
+                    let (manifest, hot) = (&space.source.manifest, hot.of_process(place));
+                    let whole = Whole { pid, manifest, faults, moved: &moved, hot };
                     finished.shadows.extend(Shadow::cast(&whole, writes).map_err(failed)?);
                 }
-                _ => {
+                None => {
                     unwatch(pid, faults).map_err(failed)?;
                     settle(faults).map_err(failed)?;
                 }
@@ -266,12 +264,20 @@ impl Drop for Lazy {
 
 impl Work {
     fn lock(&self) -> MutexGuard<'_, Spaces> {
-        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        spaces.arrive();
-        spaces
+        self.spaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Finds out where everything stands; meanwhile faults are served.
+    fn prepare(&self) {
+        let sources: Vec<Arc<Source>> =
+            self.lock().list.iter().map(|space| Arc::clone(&space.source)).collect();
+        for source in sources {
+            let _ = source.prepare(); // Whoever fills meets the same error.
+        }
     }
 
     fn fill_in_background(&self) {
+        self.prepare();
         while !self.stop.load(Ordering::Relaxed) && self.lock().fill_some() {
             std::thread::yield_now(); // A fault may wait for the lock.
             fail_point::reach("lazy-filling");
@@ -280,23 +286,6 @@ impl Work {
 }
 
 impl Spaces {
-    /// Waits until it has been found out what is missing.
-    fn arrive(&mut self) {
-        let Some((spaces, finding)) = self.coming.take() else { return };
-        let unwatched = spaces.iter().any(|space| space.planted.is_none());
-        let nobody = || LazyError::Follow { source: io::Error::other("a process that nobody watches") };
-        match finding.found().and_then(|out| if unwatched { Err(nobody()) } else { Ok(out) }) {
-            Ok(out) => {
-                let space = |(space, out)| LazySpace::new(space, out);
-                self.list = spaces.into_iter().zip(out).filter_map(space).collect();
-            }
-            Err(error) => {
-                self.lost = spaces;
-                self.failed = Some(error);
-            }
-        }
-    }
-
     fn is_whole(&self) -> bool {
         self.list.iter().all(LazySpace::is_whole)
     }

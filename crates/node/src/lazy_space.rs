@@ -6,13 +6,14 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use linux::userfault::{Event, Filled, Note, Userfault};
-use pages::{FillError, Manifest, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, ReadError, Scratch};
 
 use crate::asleep::{Planted, Space};
-use crate::fail_point;
 use crate::guard::{Entrusted, Guard};
-use crate::out::{Out, Source};
+use crate::ranges::without;
 use crate::remaining::Remaining;
+use crate::source::Source;
+use crate::{PageStore, fail_point};
 
 /// Memory that could not be brought back. The sandbox must die.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +23,7 @@ pub(crate) enum LazyError {
     Damaged { addr: PageAddr },
     /// The manifest is not one of this store.
     #[error("read the manifest")]
-    Manifest { source: pages::ReadError },
+    Manifest { source: ReadError },
     /// The kernel refused.
     #[error("fill the page at {addr}")]
     Fill { addr: PageAddr, source: io::Error },
@@ -40,11 +41,9 @@ const ZERO_PAGES_MAX: u64 = 64;
 /// What is out of one address space.
 pub(crate) struct LazySpace {
     pub(crate) watched: Watched,
-    /// What stands where; `None` for children, of which nothing is known when all is back.
-    pub(crate) manifest: Option<Arc<Manifest>>,
     /// Will note which pages are written.
     pub(crate) writes: Option<Userfault>,
-    source: Arc<Source>,
+    pub(crate) source: Arc<Source>,
     remaining: Remaining,
     /// Where pages stand now that came from other addresses.
     moved: Vec<PageRange>,
@@ -81,6 +80,12 @@ impl LazyError {
     }
 }
 
+impl From<ReadError> for LazyError {
+    fn from(source: ReadError) -> Self {
+        LazyError::Manifest { source }
+    }
+}
+
 impl From<FillError<LazyError>> for LazyError {
     fn from(error: FillError<LazyError>) -> Self {
         match error {
@@ -91,14 +96,15 @@ impl From<FillError<LazyError>> for LazyError {
 }
 
 impl LazySpace {
-    /// Everything that is `out`. `None` where there is no userfaultfd.
-    pub(crate) fn new(space: Space, out: Out) -> Option<LazySpace> {
+    /// All of `space` that is not in `filled`. `None` where there is no userfaultfd.
+    pub(crate) fn new(store: &Arc<PageStore>, space: Space, filled: &[PageRange]) -> Option<LazySpace> {
         let Space { manifest, planted, writes, .. } = space;
         let watched = Watched::Planted(planted?);
-        let Out { source, remaining } = out;
-        let (waiting, decoded) = (Vec::new(), HashMap::new());
-        let (manifest, moved) = (Some(manifest), Vec::new());
-        Some(LazySpace { watched, manifest, writes, source, remaining, moved, waiting, decoded })
+        let out = without(&manifest.content_ranges().collect::<Vec<_>>(), filled);
+        let remaining = Remaining::of(out.iter().copied());
+        let source = Arc::new(Source::new(store, manifest, out));
+        let (moved, waiting, decoded) = (Vec::new(), Vec::new(), HashMap::new());
+        Some(LazySpace { watched, writes, source, remaining, moved, waiting, decoded })
     }
 
     /// Fills its pages.
@@ -163,7 +169,6 @@ impl LazySpace {
                     fail_point::reach("forked");
                     children.push(LazySpace {
                         watched: Watched::Child(userfault, entrusted),
-                        manifest: None,
                         writes: None,
                         source: Arc::clone(&self.source),
                         remaining: self.remaining.of_child(),
@@ -229,38 +234,33 @@ impl LazySpace {
 
     /// Fills the page at `addr` alone, which the manifest knows as `known`.
     fn fill_one(&mut self, addr: PageAddr, known: PageAddr, scratch: &mut Scratch) -> Result<(), LazyError> {
-        let job = self.job_of(known)?;
-        if !self.decoded.contains_key(&job) {
+        let source = Arc::clone(&self.source);
+        let (nth, job) = source.job(known)?;
+        if !self.decoded.contains_key(&nth) {
             if self.decoded.len() >= DECODED_GROUPS_MAX {
                 self.decoded.clear();
             }
             let mut pages = Vec::new();
-            self.source.plan.jobs()[job].decode(scratch, &mut |start, bytes| {
+            job.decode(scratch, &mut |start, bytes| {
                 let addrs = PageRange::new(start, (bytes.len() / PAGE_SIZE) as u64).addrs();
                 pages.extend(addrs.zip(bytes.chunks_exact(PAGE_SIZE).map(Box::from)));
                 Ok::<(), LazyError>(())
             })?;
-            self.decoded.insert(job, pages);
+            self.decoded.insert(nth, pages);
         }
-        let pages = self.decoded.remove(&job).unwrap_or_default();
+        let pages = self.decoded.remove(&nth).unwrap_or_default();
         let page = pages.iter().find(|(at, _)| *at == known).ok_or(LazyError::Damaged { addr: known })?;
         self.fill(addr, &page.1, note_of(addr, known))?;
-        self.decoded.insert(job, pages);
+        self.decoded.insert(nth, pages);
         Ok(())
-    }
-
-    /// The job that brings the page. What is out stands in the plan: `remaining` was made from it.
-    fn job_of(&self, known: PageAddr) -> Result<usize, LazyError> {
-        self.source.index.job_of(known).ok_or(LazyError::Damaged { addr: known })
     }
 
     /// Fills the page at `addr`, which the manifest knows as `known`, and what lies in its group and has moved as
     /// far as it.
     fn fill_with(&mut self, addr: PageAddr, known: PageAddr, scratch: &mut Scratch) -> Result<(), LazyError> {
         let source = Arc::clone(&self.source);
-        let job = self.job_of(known)?;
         let moved = addr.get().wrapping_sub(known.get());
-        let filled = source.plan.jobs()[job].decode(scratch, &mut |start, bytes| {
+        source.decode(known, scratch, &mut |start, bytes| {
             let nth = known.pages_since(start) as usize;
             if start <= known
                 && nth < bytes.len() / PAGE_SIZE
@@ -282,8 +282,7 @@ impl LazySpace {
                 (rest, known) = (later, known + pages as u64);
             }
             Ok(())
-        });
-        filled.map_err(LazyError::from)
+        })
     }
 
     /// How many pages from `addr` on are out and known as those from `known` on.

@@ -16,7 +16,6 @@ use crate::body::Body;
 use crate::lazy::Lazy;
 use crate::memory_hash::{self, MemoryHash};
 use crate::node::Shared;
-use crate::out::Finding;
 use crate::parallel::on_threads;
 use crate::{WorkingSet, fail_point};
 
@@ -67,8 +66,11 @@ pub(crate) fn restore(
 ) -> Result<(Restored, WakeRecord), RestoreError> {
     let started = Instant::now();
     let threads = node.config.fill_threads;
+    if let Some(space) = asleep.spaces.iter().find(|space| asleep.lazy && space.planted.is_none()) {
+        let source = io::Error::other("what is missing in it would read as zeros: nobody watches it");
+        return Err(RestoreError::Fill { pid: space.pid, source });
+    }
     let first = plan(&asleep.spaces, node, asleep.lazy.then_some(working_set))?;
-    let finding = asleep.lazy.then(|| Finding::start(&node.store, &asleep.spaces, working_set));
     let filled_pages = fill_all(&asleep.spaces, &first, threads)?;
     drop(first);
     fail_point::reach("filled");
@@ -76,12 +78,9 @@ pub(crate) fn restore(
     let spaces = std::mem::take(&mut asleep.spaces);
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
     let content_pages: u64 = spaces.iter().map(|space| space.manifest.content_page_count()).sum();
-    let lazy = match finding {
-        Some(finding) => {
-            let is_recording = working_set.pages() == 0;
-            Some(Lazy::new(spaces, finding, is_recording, node.guard.clone()))
-        }
-        None => unwatch(spaces).map(|()| None)?,
+    let lazy = match asleep.lazy {
+        true => Some(Lazy::new(spaces, working_set, &node.store, node.guard.clone())),
+        false => unwatch(spaces).map(|()| None)?,
     };
     fail_point::reach("unwatched");
     // Now that nobody is watched: reading a missing page would wait for us.

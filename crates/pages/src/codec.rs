@@ -14,7 +14,7 @@ pub(crate) const GROUP_BYTES_MAX: usize = PAGES_PER_GROUP * PAGE_SIZE;
 const ZSTD_LEVEL: i32 = 3;
 
 /// How the bytes of a group were made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Codec {
     /// The pages themselves, one behind the other.
     Whole,

@@ -92,6 +92,8 @@ impl Found {
 /// A page that the store has, in a group where it should not be.
 struct Misplaced {
     nth: usize,
+    /// How it should be kept.
+    codec: Codec,
     id: PageId,
     slot: SlotId,
 }
@@ -118,7 +120,7 @@ impl<A: Arena> Store<A> {
         let codec = Codec::for_heat(heat);
         let misplaced = self.find_known(domain, pages, &mut found, codec, &mut encoder.scratch);
         let kept = self.keep_new(domain, pages, &mut found, (codec, like), &mut encoder);
-        let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, codec, &mut encoder));
+        let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, &mut encoder));
         self.give_encoder(encoder);
         let encodings: Vec<Encoding> = (0..found.len()).filter_map(|nth| encoding(&found, nth)).collect();
         // A page without an encoding would shift all behind it to wrong addresses: rather no sleep than that.
@@ -180,9 +182,13 @@ impl<A: Arena> Store<A> {
                 && tables.pin(candidate, refs)
             {
                 found[*nth] = Found::Kept(Encoding::Same(candidate.slot));
-                if tables.is_misplaced(candidate, codec) {
-                    misplaced.push(Misplaced { nth: *nth, id, slot: candidate.slot });
-                }
+                let better = tables.better_codec(candidate, codec);
+                misplaced.extend(better.map(|codec| Misplaced {
+                    nth: *nth,
+                    codec,
+                    id,
+                    slot: candidate.slot,
+                }));
             }
         }
         drop(tables); // Before the candidates: the last reader of a group frees it, which may call the kernel.
@@ -190,24 +196,40 @@ impl<A: Arena> Store<A> {
     }
 
     /// Moves pages into groups of their own: hot ones out of cold groups, so that a wake decodes quickly and only
-    /// what it needs; and what is left of a group that has lost most of its pages, so that its bytes go.
+    /// what it needs; those that many want, so that it need not decode; and what is left of a group that has lost most
+    /// of its pages, so that its bytes go.
     fn move_together(
         &self,
         domain: (&Domain, u64),
         pages: &[Page],
-        misplaced: Vec<Misplaced>,
-        codec: Codec,
+        mut misplaced: Vec<Misplaced>,
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
-        for misplaced in misplaced.chunks(pages_per_group(codec, Like::Nothing)) {
-            let member =
-                |page: &Misplaced| FreshPage { nth: page.nth, index: 0, id: page.id, refs: NonZeroU32::MIN };
-            let members = misplaced.iter().map(member).collect();
-            let fresh = self.encode_group(domain, pages, members, codec, encoder)?;
-            let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
-            let unwanted = self.tables().rehouse(&fresh, &slots);
-            drop(unwanted); // Freeing may call the kernel, so not under the lock.
+        misplaced.sort_by_key(|page| page.codec);
+        for misplaced in misplaced.chunk_by(|a, b| a.codec == b.codec) {
+            let codec = misplaced[0].codec;
+            for misplaced in misplaced.chunks(pages_per_group(codec, Like::Nothing)) {
+                self.move_group(domain, pages, misplaced, encoder)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Moves pages, which are to have the same codec, into one new group.
+    fn move_group(
+        &self,
+        domain: (&Domain, u64),
+        pages: &[Page],
+        misplaced: &[Misplaced],
+        encoder: &mut Encoder,
+    ) -> Result<(), StoreError> {
+        let member =
+            |page: &Misplaced| FreshPage { nth: page.nth, index: 0, id: page.id, refs: NonZeroU32::MIN };
+        let members = misplaced.iter().map(member).collect();
+        let fresh = self.encode_group(domain, pages, members, misplaced[0].codec, encoder)?;
+        let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
+        let unwanted = self.tables().rehouse(&fresh, &slots);
+        drop(unwanted); // Freeing may call the kernel, so not under the lock.
         Ok(())
     }
 

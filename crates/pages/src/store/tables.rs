@@ -18,6 +18,10 @@ use crate::{Domain, PackedRelocation};
 /// unless someone made his own pages collide, and then he should not get our time for it.
 const CANDIDATES_MAX: usize = 4;
 
+/// A hot page with so many references is kept whole: that costs each of them less than a fiftieth of a page, and each of
+/// their wakes decodes one page less.
+const WANTED_BY_MANY: u32 = 32;
+
 pub(super) struct Tables<A: Arena> {
     slots: SlotTable,
     groups: GroupTable<A>,
@@ -67,17 +71,21 @@ impl<A: Arena> Tables<A> {
         pinned.is_some()
     }
 
-    /// Whether the page of a candidate, put with `codec` now, lies where it should not: a hot page in a cold group,
-    /// or any page in a group of which most is no longer wanted.
-    pub(super) fn is_misplaced(&self, candidate: &Candidate<A>, codec: Codec) -> bool {
+    /// With which codec the page of a candidate should lie elsewhere, if it is put with `codec` now: a hot page in a cold
+    /// group, or decoded for many again and again; any page in a group of which most is no longer wanted.
+    pub(super) fn better_codec(&self, candidate: &Candidate<A>, codec: Codec) -> Option<Codec> {
         let group = &candidate.group;
-        let is_sparse = || self.groups.live(candidate.place.group()) * 2 <= u32::from(group.pages);
+        let is_sparse =
+            || group.pages > 1 && self.groups.live(candidate.place.group()) * 2 <= u32::from(group.pages);
+        let wanted = || self.slots.get(candidate.slot).map_or(0, |slot| slot.refs.get());
+        let is_hot = codec == Codec::Lz4;
         match group.codec {
-            Codec::Whole => false,
+            Codec::Whole => is_sparse().then_some(Codec::Whole),
+            _ if is_hot && wanted() >= WANTED_BY_MANY => Some(Codec::Whole),
             // A cold patch is small wherever it lies. A hot page costs two groups to decode there.
-            Codec::Patch => codec == Codec::Lz4,
-            Codec::Lz4 => group.pages > 1 && is_sparse(),
-            Codec::Zstd => codec == Codec::Lz4 || (group.pages > 1 && is_sparse()),
+            Codec::Patch => is_hot.then_some(codec),
+            Codec::Lz4 => is_sparse().then_some(codec),
+            Codec::Zstd => (is_hot || is_sparse()).then_some(codec),
         }
     }
 

@@ -142,6 +142,26 @@ fn pages_like_others_are_kept_as_patches_and_keep_their_base() {
 }
 
 #[test]
+fn hot_pages_that_many_want_are_kept_whole_and_cold_ones_never() {
+    let pages: Vec<Specimen> = (0..24).map(Specimen::Text).collect();
+    for (heat, whole_pages) in [(Heat::Hot, 24), (Heat::Cold, 0)] {
+        let (store, domain) = (store(), Domain::named("a"));
+        let mut sandboxes: Vec<_> = (0..31).map(|_| sandbox(&store, &domain, heat, &pages)).collect();
+        let packed = store.stats().used_bytes;
+        assert!(packed < 24 * PAGE_SIZE as u64 / 2, "text compresses: {packed}");
+        sandboxes.push(sandbox(&store, &domain, heat, &pages));
+        let expected = if whole_pages > 0 { whole_pages * PAGE_SIZE as u64 } else { packed };
+        assert_eq!(store.stats().used_bytes, expected, "{heat:?}");
+        for sandbox in &sandboxes {
+            sandbox.assert_reads_back(&store, &[PageRange::new(addr(3), 9)]);
+        }
+        assert_shares_add_up(&store, &sandboxes);
+        sandboxes.into_iter().for_each(|sandbox| store.release(sandbox.manifest));
+        assert_eq!(store.stats(), Default::default());
+    }
+}
+
+#[test]
 fn a_page_that_does_not_compress_is_kept_whole_and_apart() {
     let pages =
         [Specimen::Text(1), Specimen::Random(2), Specimen::Text(3), Specimen::Zero, Specimen::Text(1)];
