@@ -60,13 +60,23 @@ pub struct PageMap {
     file: File,
     by_scan: bool,
     knows_guards: bool,
+    seen: Option<Seen>,
+}
+
+/// What a process had in a range at one moment.
+#[derive(Debug)]
+struct Seen {
+    start: u64,
+    end: u64,
+    /// By address; neighbours differ.
+    regions: Vec<Region>,
 }
 
 impl PageMap {
     /// Opens the page map of `pid`.
     pub fn open(pid: i32) -> io::Result<PageMap> {
         let file = File::open(format!("/proc/{pid}/pagemap"))?;
-        Ok(PageMap { file, by_scan: true, knows_guards: true })
+        Ok(PageMap { file, by_scan: true, knows_guards: true, seen: None })
     }
 
     /// The same without `PAGEMAP_SCAN`, as on kernels before 6.7.
@@ -74,21 +84,28 @@ impl PageMap {
         Ok(PageMap { by_scan: false, ..PageMap::open(pid)? })
     }
 
+    /// Looks at all `mappings`, which are in order, at once, and from then on answers from what it saw: for a process
+    /// that is stopped. To look at each of a thousand mappings takes several times as long.
+    pub fn look_over<'a>(&mut self, mappings: impl IntoIterator<Item = &'a Mapping>) -> io::Result<()> {
+        self.seen = None;
+        let mut mappings = mappings.into_iter().filter(|mapping| !mapping.is_kernels());
+        let Some(first) = mappings.next() else { return Ok(()) };
+        let (start, end) = (first.start, mappings.last().unwrap_or(first).end);
+        let mut regions = Vec::new();
+        if self.scan(start, end, &mut regions)? {
+            self.seen = Some(Seen { start, end, regions });
+        }
+        Ok(())
+    }
+
     /// Appends the runs of pages in `mapping` that are this process' own: anonymous, or private copies of file
     /// pages; present or swapped out. The shared zero page costs nothing and is not among them (without
     /// `PAGEMAP_SCAN` it is, and will be found to hold zeros).
     pub fn own_pages(&mut self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
-        if self.by_scan {
-            match self.scan(mapping, runs) {
-                // ENOTTY: this kernel does not know the call, and will not learn it.
-                Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => self.by_scan = false,
-                // EINVAL: it knows no guard pages, and so has none.
-                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.knows_guards => {
-                    self.knows_guards = false;
-                    return self.own_pages(mapping, runs);
-                }
-                done => return done,
-            }
+        let of_file = if mapping.is_private_file() { PAGE_IS_FILE } else { 0 };
+        let unwanted = PAGE_IS_PFNZERO | PAGE_IS_GUARD | of_file;
+        if self.find(mapping.start, mapping.end, |page| page & unwanted == 0, runs)? {
+            return Ok(());
         }
         let files_too = mapping.is_private_anonymous();
         self.read_entries(mapping.start, mapping.end, files_too, runs)
@@ -97,64 +114,73 @@ impl PageMap {
     /// Appends the runs of pages in the range, of one mapping, to which no write was noted since they were filled or
     /// since `Userfault::note_writes`. Not one if this kernel notes none (before Linux 6.7).
     pub fn unwritten(&mut self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
-        let wanted = ScanArg {
-            category_inverted: PAGE_IS_WRITTEN,
-            category_mask: PAGE_IS_WRITTEN | PAGE_IS_WPALLOWED,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            ..ScanArg::default()
-        };
-        match self.scan_for(wanted, start, end, runs) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => Ok(()),
-            done => done,
-        }
+        let is_clean = |page| page & (PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN) == PAGE_IS_WPALLOWED;
+        self.find(start, end, is_clean, runs).map(|_| ())
     }
 
     /// Appends the runs of pages in the range, of one mapping, that are there, whatever they hold: the shared zero page
     /// is among them.
     pub fn present(&mut self, start: u64, end: u64, runs: &mut Vec<PageRange>) -> io::Result<()> {
-        let guard = if self.knows_guards { PAGE_IS_GUARD } else { 0 };
-        let wanted = ScanArg {
-            category_inverted: guard,
-            category_mask: guard,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            ..ScanArg::default()
-        };
-        match self.scan_for(wanted, start, end, runs) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => {
-                self.read_entries(start, end, true, runs)
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.knows_guards => {
-                self.knows_guards = false;
-                self.present(start, end, runs)
-            }
-            done => done,
+        if self.find(start, end, |page| page & PAGE_IS_GUARD == 0, runs)? {
+            return Ok(());
         }
+        self.read_entries(start, end, true, runs)
     }
 
-    fn scan(&mut self, mapping: &Mapping, runs: &mut Vec<PageRange>) -> io::Result<()> {
-        let mut unwanted = PAGE_IS_PFNZERO;
-        if mapping.is_private_file() {
-            unwanted |= PAGE_IS_FILE;
-        }
-        if self.knows_guards {
-            unwanted |= PAGE_IS_GUARD;
-        }
-        let wanted = ScanArg {
-            category_inverted: unwanted,
-            category_mask: unwanted,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            ..ScanArg::default()
-        };
-        self.scan_for(wanted, mapping.start, mapping.end, runs)
-    }
-
-    fn scan_for(
-        &self,
-        wanted: ScanArg,
-        mut start: u64,
+    /// Appends the runs of pages in the range, present or swapped out, whose categories are wanted. `false`: this kernel
+    /// cannot tell.
+    fn find(
+        &mut self,
+        start: u64,
         end: u64,
+        is_wanted: impl Fn(u64) -> bool,
         runs: &mut Vec<PageRange>,
-    ) -> io::Result<()> {
+    ) -> io::Result<bool> {
+        let mut found = Vec::new();
+        let is_seen = self.seen.as_ref().is_some_and(|seen| seen.start <= start && end <= seen.end);
+        if !is_seen && !self.scan(start, end, &mut found)? {
+            return Ok(false);
+        }
+        let regions = match &self.seen {
+            Some(seen) if is_seen => {
+                let first = seen.regions.partition_point(|region| region.end <= start);
+                &seen.regions[first..]
+            }
+            _ => &found,
+        };
+        let mut open: Option<(u64, u64)> = None; // Regions that follow each other differ in what nobody asked for.
+        for region in regions.iter().take_while(|region| region.start < end) {
+            if !is_wanted(region.categories) {
+                continue;
+            }
+            let (from, to) = (region.start.max(start), region.end.min(end));
+            match &mut open {
+                Some((_, end)) if *end == from => *end = to,
+                _ => runs.extend(open.replace((from, to)).map(|(start, end)| range(start, end))),
+            }
+        }
+        runs.extend(open.map(|(start, end)| range(start, end)));
+        Ok(true)
+    }
+
+    /// Appends all regions of pages that are present or swapped out. `false`, and nothing, if this kernel cannot tell.
+    fn scan(&mut self, start: u64, end: u64, found: &mut Vec<Region>) -> io::Result<bool> {
+        while self.by_scan {
+            match self.try_scan(start, end, found) {
+                // ENOTTY: this kernel does not know the call, and will not learn it.
+                Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => self.by_scan = false,
+                // EINVAL: it knows no guard pages, and so has none.
+                Err(error) if error.raw_os_error() == Some(libc::EINVAL) && self.knows_guards => {
+                    self.knows_guards = false;
+                }
+                done => return done.map(|()| true),
+            }
+        }
+        Ok(false)
+    }
+
+    fn try_scan(&self, mut start: u64, end: u64, found: &mut Vec<Region>) -> io::Result<()> {
+        let guard = if self.knows_guards { PAGE_IS_GUARD } else { 0 };
         let mut regions = [Region::default(); RUNS_PER_CALL];
         while start < end {
             let mut arg = ScanArg {
@@ -163,11 +189,12 @@ impl PageMap {
                 end,
                 vec: regions.as_mut_ptr() as u64,
                 vec_len: RUNS_PER_CALL as u64,
-                ..wanted
+                category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+                return_mask: PAGE_IS_WPALLOWED | PAGE_IS_WRITTEN | PAGE_IS_FILE | PAGE_IS_PFNZERO | guard,
+                ..ScanArg::default()
             };
-            let found = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
-            let found = regions.get(..found as usize).unwrap_or_default();
-            runs.extend(found.iter().map(|region| range(region.start, region.end)));
+            let filled = sys::ioctl(self.file.as_fd(), PAGEMAP_SCAN, &mut arg)?;
+            found.extend(regions.get(..filled as usize).unwrap_or_default());
             if arg.walk_end <= start {
                 break;
             }
@@ -224,7 +251,7 @@ mod tests {
     /// Pages 1, 2 and 4 of 6 in a fresh mapping are written, and page 5 is a guard page where the kernel has them;
     /// each way of looking must find just the written ones.
     #[track_caller]
-    fn check(mut page_map: PageMap) {
+    fn check(mut page_map: PageMap, is_at_once: bool) {
         let mut memory = crate::sys::tests::anonymous(6);
         for page in [1, 2, 4] {
             memory.as_mut()[page * PAGE_SIZE] = 1;
@@ -234,6 +261,12 @@ mod tests {
         let mappings = maps::read(std::process::id() as i32).unwrap();
         let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&start)).unwrap();
         let mut runs = Vec::new();
+        if is_at_once {
+            page_map.look_over(&mappings).unwrap();
+            if page_map.by_scan {
+                memory.as_mut()[0] = 1; // Too late to be seen. Without a scan nothing is kept.
+            }
+        }
         let mapping = Mapping { start, end: start + 6 * PAGE_SIZE as u64, ..mapping.clone() };
         page_map.own_pages(&mapping, &mut runs).unwrap();
         let found: Vec<_> =
@@ -243,12 +276,14 @@ mod tests {
 
     #[test]
     fn pages_that_were_written_are_found_by_scan() {
-        check(PageMap::open(std::process::id() as i32).unwrap());
+        check(PageMap::open(std::process::id() as i32).unwrap(), false);
+        check(PageMap::open(std::process::id() as i32).unwrap(), true);
     }
 
     #[test]
     fn pages_that_were_written_are_found_without_scan() {
-        check(PageMap::open_without_scan(std::process::id() as i32).unwrap());
+        check(PageMap::open_without_scan(std::process::id() as i32).unwrap(), false);
+        check(PageMap::open_without_scan(std::process::id() as i32).unwrap(), true);
     }
 
     #[test]

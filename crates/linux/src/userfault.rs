@@ -188,21 +188,18 @@ impl Userfault {
     }
 
     /// Fills missing pages from `at` on, in one mapping. Wakes nobody: for a process that stands still.
-    pub fn fill(&self, at: PageAddr, bytes: &[u8], note: Note) -> io::Result<Filled> {
-        self.copy(at, bytes, COPY_MODE_DONTWAKE | self.mode(note))
+    pub fn fill(&self, at: PageAddr, bytes: &[u8]) -> io::Result<Filled> {
+        self.copy(at, bytes, COPY_MODE_DONTWAKE)
     }
 
     /// Fills missing pages from `at` on, and lets threads go that wait for them.
     pub fn fill_and_wake(&self, at: PageAddr, bytes: &[u8], note: Note) -> io::Result<Filled> {
-        let filled = self.copy(at, bytes, self.mode(note))?;
+        let mode = if note == Note::Write && self.notes_writes { COPY_MODE_PROTECT } else { 0 };
+        let filled = self.copy(at, bytes, mode)?;
         if let Filled::Occupied(_) = filled {
             self.wake(at, bytes.len() as u64)?; // Another fill came first: its waiters may not know.
         }
         Ok(filled)
-    }
-
-    fn mode(&self, note: Note) -> u64 {
-        if note == Note::Write && self.notes_writes { COPY_MODE_PROTECT } else { 0 }
     }
 
     fn copy(&self, at: PageAddr, bytes: &[u8], mode: u64) -> io::Result<Filled> {
@@ -263,22 +260,19 @@ impl Userfault {
     }
 
     /// Makes missing pages deadly to touch until they are filled: a process thawed by mistake gets `SIGBUS` instead
-    /// of reading zeros. Does nothing where the kernel cannot (before Linux 6.6). Returns how many pages were present and stayed as they are.
-    pub fn poison(&self, start: u64, end: u64) -> io::Result<u64> {
+    /// of reading zeros. Does nothing where the kernel cannot (before Linux 6.6). Pages that are present stay as they are.
+    pub fn poison(&self, start: u64, end: u64) -> io::Result<()> {
         if !self.can_poison {
-            return Ok(0); // Linux before 6.6: the freezer alone keeps it from running.
+            return Ok(()); // Linux before 6.6: the freezer alone keeps it from running.
         }
-        let (mut at, mut present) = (start, 0);
+        let mut at = start;
         while at < end {
             let mut arg = [at, end - at, 0, 0];
             // TRACEE: only pages whose content the store holds; filling overwrites the mark.
             if let Err(error) = sys::ioctl(self.fd.as_fd(), UFFDIO_POISON, &mut arg) {
                 at += u64::try_from(arg[3] as i64).unwrap_or(0);
                 match error.raw_os_error() {
-                    Some(libc::EEXIST) => {
-                        at += PAGE_SIZE as u64;
-                        present += 1;
-                    }
+                    Some(libc::EEXIST) => at += PAGE_SIZE as u64,
                     Some(libc::EAGAIN) => {}
                     _ => return Err(error),
                 }
@@ -286,7 +280,7 @@ impl Userfault {
                 break;
             }
         }
-        Ok(present)
+        Ok(())
     }
 
     /// Whether its process is gone.

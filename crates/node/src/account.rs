@@ -38,7 +38,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         account.store_patched_bytes += share.patched_bytes;
         account.store_packed_bytes += share.packed_bytes;
         account.store_whole_bytes += share.whole_bytes;
-        account.manifest_bytes += share.table_bytes + manifest.encoded_bytes();
+        account.manifest_bytes += share.table_bytes + manifest.heap_bytes();
     }
     account
 }

@@ -10,6 +10,7 @@ use pages::{
 };
 
 use crate::PageStore;
+use crate::ranges::joined;
 
 /// Chunks of the base pages of all lineages, a table for each sharing domain.
 #[derive(Default)]
@@ -39,15 +40,7 @@ impl Portrait {
 
 /// Everything that is mapped in a process.
 pub(crate) fn mapped(mappings: &[Mapping]) -> Vec<PageRange> {
-    let mut joined: Vec<PageRange> = Vec::new();
-    for mapping in mappings {
-        let (start, end) = (PageAddr::containing(mapping.start), PageAddr::containing(mapping.end));
-        match joined.last_mut().filter(|last| last.end() == start) {
-            Some(last) => *last = PageRange::from_bounds(last.start(), end),
-            None => joined.push(PageRange::from_bounds(start, end)),
-        }
-    }
-    joined
+    joined(mappings.iter().map(Mapping::range))
 }
 
 /// One process of a base.

@@ -112,7 +112,7 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError>
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
     let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
-    let mut put = encode(&surveys, body, bed)?; // All of it is in the store, and checked,
+    let mut put = encode(&surveys, bed)?; // All of it is in the store, and checked,
     put.count(&mut record);
     record.unchanged_pages = surveys.iter().map(|survey| pages_of(&survey.unchanged_runs())).sum();
     record.same_pages -= record.unchanged_pages;

@@ -12,13 +12,11 @@ use protocol::SleepRecord;
 use crate::PageStore;
 use crate::base::{self, Portrait};
 use crate::batch::{BatchReader, gather};
-use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
 use crate::jobs::{Job, PAGES_PER_JOB, jobs};
 use crate::lineage::Role;
 use crate::parallel::on_other_threads;
-use crate::shadow::Shadow;
-use crate::survey::Survey;
+use crate::survey::{Survey, Unchanged};
 
 /// Threads that read and encode one sandbox.
 const ENCODE_THREADS: usize = 2;
@@ -86,12 +84,12 @@ impl Drop for Put<'_> {
 }
 
 /// Reads every page that can leave, and puts it. On error nothing stays in the store.
-pub(crate) fn encode<'a>(surveys: &[&Survey], body: &Body, bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
+pub(crate) fn encode<'a>(surveys: &[&Survey], bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
     let is_base = matches!(bed.role, Role::Base(_));
     let mut put = Put { store: bed.store, processes: VecDeque::new(), portraits: is_base.then(Vec::new) };
     for (at, survey) in surveys.iter().enumerate() {
         let process = Mutex::default();
-        let reused = reuse(survey, body.shadow(survey.pid), bed, &process);
+        let reused = reuse(survey, bed, &process);
         let done = reused.and_then(|()| encode_process(survey, bed, at, &process));
         let Process { encodings, prints } = process.into_inner().unwrap_or_else(PoisonError::into_inner);
         put.processes.push_back(encodings);
@@ -151,21 +149,11 @@ fn encode_process(
 }
 
 /// Pages that stand in the store already are not encoded, and are read only where a base needs their fingerprints.
-fn reuse(
-    survey: &Survey,
-    shadow: Option<&Shadow>,
-    bed: &Bed<'_>,
-    process: &Mutex<Process>,
-) -> Result<(), DedupError> {
-    let Some(Shadow { manifest, .. }) = shadow else {
-        // Its pages would be in no manifest.
-        let is_lost = !survey.unchanged.is_empty();
-        let why = format!("what is unchanged in process {} is no longer known", survey.pid);
-        return if is_lost { Err(DedupError::LeftWarm { why }) } else { Ok(()) };
-    };
+fn reuse(survey: &Survey, bed: &Bed<'_>, process: &Mutex<Process>) -> Result<(), DedupError> {
+    let Some(Unchanged { manifest, .. }) = &survey.unchanged else { return Ok(()) };
     let io = |source| DedupError::Io { what: "read", pid: survey.pid, source };
     let mut process = process.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut reader = BatchReader::open(survey.pid, PAGES_PER_JOB).map_err(io)?;
+    let mut reader = None;
     for ranges in gather(survey.unchanged_runs().into_iter(), PAGES_PER_JOB) {
         if bed.is_interrupted() {
             return Err(DedupError::Interrupted);
@@ -178,6 +166,10 @@ fn reuse(
             process.encodings.push((range.start(), kept));
         }
         if let Role::Base(Some(fingerprinter)) = &bed.role {
+            let reader = match &mut reader {
+                Some(reader) => reader,
+                none => none.insert(BatchReader::open(survey.pid, PAGES_PER_JOB).map_err(io)?),
+            };
             let pages = reader.read(&ranges).map_err(io)?;
             let kept: Vec<_> =
                 process.encodings[first..].iter().flat_map(|(_, kept)| kept).copied().collect();

@@ -177,7 +177,6 @@ impl Lazy {
 
     /// Fills everything that is out, now, or until `give_up` (`false`: some is still out).
     pub(crate) fn fill_all(&mut self, give_up: impl Fn() -> bool) -> bool {
-        self.work.prepare();
         while !give_up() {
             let mut spaces = self.work.lock();
             let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
@@ -272,7 +271,12 @@ impl Work {
         let sources: Vec<Arc<Source>> =
             self.lock().list.iter().map(|space| Arc::clone(&space.source)).collect();
         for source in sources {
-            let _ = source.prepare(); // Whoever fills meets the same error.
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(error) = source.prepare() {
+                self.lock().failed.get_or_insert(error.into());
+            }
         }
     }
 

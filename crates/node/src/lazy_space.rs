@@ -10,7 +10,7 @@ use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, ReadError, Scratch};
 
 use crate::asleep::{Planted, Space};
 use crate::guard::{Entrusted, Guard};
-use crate::ranges::without;
+use crate::ranges::{joined, without};
 use crate::remaining::Remaining;
 use crate::source::Source;
 use crate::{PageStore, fail_point};
@@ -119,15 +119,7 @@ impl LazySpace {
     pub(crate) fn moved(&self) -> Vec<PageRange> {
         let mut moved = self.moved.clone();
         moved.sort_unstable();
-        // Joined: what moved twice overlaps.
-        moved.dedup_by(|next, last| {
-            let overlaps = next.start() <= last.end();
-            if overlaps {
-                *last = PageRange::from_bounds(last.start(), last.end().max(next.end()));
-            }
-            overlaps
-        });
-        moved
+        joined(moved) // What moved twice overlaps.
     }
 
     /// Whether nothing is out any more.

@@ -18,6 +18,7 @@ use crate::base::Base;
 use crate::batch::{BatchReader, gather};
 use crate::dedup::{Bed, DedupError};
 use crate::parallel::on_other_threads;
+use crate::ranges;
 
 /// Pages that are read and looked at before anybody looks whether an invocation has come: about a millisecond.
 const BATCH_PAGES: u64 = 64;
@@ -123,8 +124,7 @@ fn sample(
     fingerprinter: &Fingerprinter,
     reader: &mut BatchReader,
 ) -> std::io::Result<Vec<Fingerprint>> {
-    let pages: u64 = ranges.iter().map(|range| range.pages()).sum();
-    let step = (pages as usize).div_ceil(SAMPLE_PAGES_MAX).max(1);
+    let step = (ranges::pages(ranges) as usize).div_ceil(SAMPLE_PAGES_MAX).max(1);
     let sampled = ranges.iter().flat_map(|range| range.addrs()).step_by(step);
     let print = |addr| {
         let page = reader.read(&[PageRange::new(addr, 1)])?;

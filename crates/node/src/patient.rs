@@ -123,14 +123,14 @@ pub(crate) fn empty(
             register(userfault, *range).map_err(broken_io)?;
         }
         fail_point::reach("registered");
-        empty_again(&mut vehicle, &space, userfault)?;
+        empty_again(&mut vehicle, &space, userfault, &survey)?;
     }
     if let Some(Planted { userfault, fd, .. }) = &space.planted {
         if lazy {
             vehicle.leave_open(*fd);
         } else {
             for range in space.manifest.content_ranges().flat_map(|range| space.pieces(range)) {
-                let _present = userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
+                userfault.poison(range.start().get(), range.end().get()).map_err(broken_io)?;
             }
             vehicle.close(*fd).map_err(broken)?;
         }
@@ -155,10 +155,16 @@ fn register(userfault: &Userfault, range: PageRange) -> io::Result<()> {
 
 /// From when it is watched no page comes in but by us. Those that came before (somebody read them from outside, or the
 /// kernel made a huge page around one that stayed) are zeros, and would be taken for content that is back.
-fn empty_again(vehicle: &mut Vehicle<'_>, space: &Space, userfault: &Userfault) -> Result<(), DedupError> {
+fn empty_again(
+    vehicle: &mut Vehicle<'_>,
+    space: &Space,
+    userfault: &Userfault,
+    survey: &Survey,
+) -> Result<(), DedupError> {
     let pid = space.pid;
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
     let mut page_map = PageMap::open(pid).map_err(broken_io)?;
+    page_map.look_over(&survey.mappings).map_err(broken_io)?;
     let mut present = Vec::new();
     for range in &space.watched {
         page_map.present(range.start().get(), range.end().get(), &mut present).map_err(broken_io)?;

@@ -28,6 +28,18 @@ pub(crate) fn without(all: &[PageRange], taken: &[PageRange]) -> Vec<PageRange> 
     left
 }
 
+/// Sorted ranges, those that touch or overlap joined.
+pub(crate) fn joined(sorted: impl IntoIterator<Item = PageRange>) -> Vec<PageRange> {
+    let mut joined: Vec<PageRange> = Vec::new();
+    for range in sorted {
+        match joined.last_mut().filter(|last| range.start() <= last.end()) {
+            Some(last) => *last = PageRange::from_bounds(last.start(), last.end().max(range.end())),
+            None => joined.push(range),
+        }
+    }
+    joined
+}
+
 /// How many pages.
 pub(crate) fn pages(ranges: &[PageRange]) -> u64 {
     ranges.iter().map(|range| range.pages()).sum()

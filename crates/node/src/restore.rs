@@ -1,14 +1,14 @@
 //! Turns a dedup sandbox into a running one: its memory comes back, every page checked.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use linux::arena::MemfdArena;
 use linux::memory::Memory;
-use linux::userfault::{self, Note, Userfault};
-use pages::{FillError, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
+use linux::userfault::{self, Userfault};
+use pages::{FillError, FillJob, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
 use protocol::WakeRecord;
 
 use crate::asleep::{Asleep, Hold, Planted, Space};
@@ -70,9 +70,8 @@ pub(crate) fn restore(
         let source = io::Error::other("what is missing in it would read as zeros: nobody watches it");
         return Err(RestoreError::Fill { pid: space.pid, source });
     }
-    let first = plan(&asleep.spaces, node, asleep.lazy.then_some(working_set))?;
-    let filled_pages = fill_all(&asleep.spaces, &first, threads)?;
-    drop(first);
+    let first = || plan(&asleep.spaces, node, asleep.lazy.then_some(working_set));
+    let filled_pages = fill_all(&asleep.spaces, first, threads)?;
     fail_point::reach("filled");
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
@@ -137,28 +136,36 @@ fn plan(
     spaces.iter().enumerate().map(of).collect()
 }
 
-/// One group of pages for one process.
-struct Job<'a> {
-    space: &'a Space,
-    job: &'a pages::FillJob<MemfdArena>,
+/// The job of that number, counted through all plans, and the number of its plan.
+fn nth_job(plans: &[FillPlan<MemfdArena>], mut nth: usize) -> Option<(usize, &FillJob<MemfdArena>)> {
+    for (at, plan) in plans.iter().enumerate() {
+        match plan.jobs().get(nth) {
+            Some(job) => return Some((at, job)),
+            None => nth -= plan.jobs().len(),
+        }
+    }
+    None
 }
 
-/// Fills everything in the plans, one for each space, by several threads. How many pages that were.
-fn fill_all(spaces: &[Space], plans: &[FillPlan<MemfdArena>], threads: usize) -> Result<u64, RestoreError> {
-    let mut jobs: Vec<Job<'_>> = Vec::new();
-    for (space, plan) in spaces.iter().zip(plans) {
-        jobs.extend(plan.jobs().iter().map(|job| Job { space, job }));
-    }
+/// Fills everything in the plans, one for each space, by several threads: while one makes the plans the others start. How
+/// many pages that were.
+fn fill_all(
+    spaces: &[Space],
+    plan: impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync,
+    threads: usize,
+) -> Result<u64, RestoreError> {
+    let plans = OnceLock::new();
     let next = AtomicUsize::new(0);
-    let pages = AtomicU64::new(0);
     let failed = AtomicBool::new(false);
     let work = || -> Result<(), RestoreError> {
+        let Ok(plans) = plans.get_or_init(&plan) else { return Ok(()) };
         let mut scratch = Scratch::new();
         let mut hand: Option<Hand<'_>> = None;
-        while let Some(Job { space, job }) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((at, job)) = nth_job(plans, next.fetch_add(1, Ordering::Relaxed)) {
             if failed.load(Ordering::Relaxed) {
                 break; // Another thread has an error; the sandbox will be killed.
             }
+            let space = &spaces[at];
             let mut current = match hand.take() {
                 Some(hand) if hand.space.pid == space.pid => hand,
                 _ => Hand::of(space)?,
@@ -171,14 +178,14 @@ fn fill_all(spaces: &[Space], plans: &[FillPlan<MemfdArena>], threads: usize) ->
                     FillError::Fill(error) => error,
                 }
             })?;
-            pages.fetch_add(job.pages() as u64, Ordering::Relaxed);
             fail_point::reach("filling");
             hand = Some(current);
         }
         Ok(())
     };
-    on_threads(threads.min(jobs.len()), work)?;
-    Ok(pages.into_inner())
+    on_threads(threads, work)?;
+    // Without an error each job was done.
+    plans.into_inner().map_or(Ok(0), |plans| Ok(plans?.iter().map(FillPlan::pages).sum()))
 }
 
 /// Puts pages into one process that stands still.
@@ -216,7 +223,7 @@ impl Hand<'_> {
         let mut tries = 0;
         while done < bytes.len() {
             let at = PageAddr::containing(addr.get() + done as u64);
-            match userfault.fill(at, &bytes[done..], Note::Nothing).map_err(failed)? {
+            match userfault.fill(at, &bytes[done..]).map_err(failed)? {
                 userfault::Filled::Done => break,
                 userfault::Filled::Occupied(filled) => {
                     // Somebody outside read the page while it was out and made it a page of zeros.

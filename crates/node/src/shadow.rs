@@ -71,8 +71,11 @@ impl Shadow {
 
     /// Pages that were not written since, in order; for a process that is stopped. The marks of the noting are taken
     /// out of `mappings`: what remains is of the program's own doing.
-    pub(crate) fn unwritten(&self, mappings: &mut [Mapping]) -> io::Result<Vec<PageRange>> {
-        let mut page_map = PageMap::open(self.pid)?;
+    pub(crate) fn unwritten(
+        &self,
+        mappings: &mut [Mapping],
+        page_map: &mut PageMap,
+    ) -> io::Result<Vec<PageRange>> {
         let mut runs = Vec::new();
         for mapping in mappings.iter_mut().filter(|mapping| mapping.flags.any(&[Flags::USERFAULT_WRITE])) {
             if self.writes.register_writes(mapping.start, mapping.end).is_ok() {
@@ -103,6 +106,7 @@ fn ours<'a>(mappings: &'a [Mapping], faults: &Userfault) -> io::Result<Option<Ve
 /// Pages that hold what the manifest says of their address.
 fn still_as_stored(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
     let mut page_map = PageMap::open(whole.pid)?;
+    page_map.look_over(mappings.iter().copied())?;
     let mut runs = Vec::new();
     for mapping in mappings {
         page_map.unwritten(mapping.start, mapping.end, &mut runs)?;

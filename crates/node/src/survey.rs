@@ -1,10 +1,12 @@
 //! Looks over a stopped process: which of its pages can leave, and whether anything forbids it.
 
+use std::sync::Arc;
+
 use linux::maps::Mapping;
 use linux::pagemap::PageMap;
 use linux::trace::Stopped;
 use linux::{carry, maps, process};
-use pages::{PAGE_SIZE, PageAddr, PageRange};
+use pages::{Manifest, PAGE_SIZE, PageAddr, PageRange};
 
 use crate::dedup::DedupError;
 use crate::ranges::{common, pages as pages_of, without};
@@ -22,12 +24,20 @@ pub(crate) struct Survey {
     pub(crate) mappings: Vec<Mapping>,
     /// Memory that can leave, by mapping.
     pub(crate) parts: Vec<Part>,
-    /// Pages that stand in the store as they are: the shadow's, by their process' addresses.
-    pub(crate) unchanged: Vec<PageRange>,
+    /// What stands in the store as it is; `None`: nothing is known to.
+    pub(crate) unchanged: Option<Unchanged>,
     /// Private pages that stay.
     pub(crate) left_pages: u64,
     /// Those of them that lie in `parts`, sorted.
     left: Vec<PageRange>,
+}
+
+/// Pages that were not written since they came from the store.
+pub(crate) struct Unchanged {
+    /// What they were filled from.
+    pub(crate) manifest: Arc<Manifest>,
+    /// In order.
+    pub(crate) ranges: Vec<PageRange>,
 }
 
 /// The pages of one mapping that can leave.
@@ -53,12 +63,16 @@ pub(crate) enum Kind {
 impl Survey {
     /// Own pages that leave and stand in the store as they are.
     pub(crate) fn unchanged_runs(&self) -> Vec<PageRange> {
-        common(&self.runs(), &self.unchanged)
+        common(&self.runs(), self.unchanged())
     }
 
     /// Own pages that leave and must be looked at.
     pub(crate) fn changed_runs(&self) -> Vec<PageRange> {
-        without(&self.runs(), &self.unchanged)
+        without(&self.runs(), self.unchanged())
+    }
+
+    fn unchanged(&self) -> &[PageRange] {
+        self.unchanged.as_ref().map_or(&[], |unchanged| &unchanged.ranges)
     }
 
     fn runs(&self) -> Vec<PageRange> {
@@ -93,16 +107,20 @@ pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Surve
     let pid = stopped.pid();
     let io = |source| DedupError::Io { what: "survey", pid, source };
     let mut mappings = maps::read(pid).map_err(io)?;
-    let unchanged = shadow.map(|shadow| shadow.unwritten(&mut mappings)).transpose().map_err(io)?;
+    let mut page_map = PageMap::open(pid).map_err(io)?;
+    let _ = page_map.look_over(&mappings); // Else it looks at each by itself, and says which it cannot look at.
+    let unchanged = shadow.map(|shadow| -> std::io::Result<Unchanged> {
+        let ranges = shadow.unwritten(&mut mappings, &mut page_map)?;
+        Ok(Unchanged { manifest: Arc::clone(&shadow.manifest), ranges })
+    });
     if let Some(why) = carry::obstacle(pid, &mappings).map_err(io)? {
         return Err(DedupError::LeftWarm { why });
     }
-    let mut page_map = PageMap::open(pid).map_err(io)?;
     let mut survey = Survey {
         pid,
         mappings,
         parts: Vec::new(),
-        unchanged: unchanged.unwrap_or_default(),
+        unchanged: unchanged.transpose().map_err(io)?,
         left_pages: 0,
         left: Vec::new(),
     };
@@ -116,7 +134,7 @@ pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Surve
         if carry::must_stay(mapping) {
             // Device memory has no pages that could be counted: an error here is not one of ours.
             let _ = page_map.own_pages(mapping, &mut runs);
-            survey.left_pages += runs.iter().map(|run| run.pages()).sum::<u64>();
+            survey.left_pages += pages_of(&runs);
             continue;
         }
         page_map.own_pages(mapping, &mut runs).map_err(io)?;

@@ -1,6 +1,8 @@
 //! Which pages a wake needs: those touched between a restore and the end of the first invocation after it.
 
-use pages::{PageAddr, PageRange};
+use pages::PageRange;
+
+use crate::ranges::{self, joined};
 
 /// For each process of a tree, in the order of the tree, the pages it touched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,7 +18,7 @@ impl WorkingSet {
 
     /// All pages of all processes.
     pub(crate) fn pages(&self) -> u64 {
-        self.processes.iter().flatten().map(|range| range.pages()).sum()
+        self.processes.iter().map(|process| ranges::pages(process)).sum()
     }
 
     /// Adds pages that the process at `at` touched.
@@ -24,22 +26,16 @@ impl WorkingSet {
         if self.processes.len() <= at {
             self.processes.resize_with(at + 1, Vec::new);
         }
-        let ranges_known = &self.processes[at];
-        let mut all: Vec<PageAddr> =
-            ranges_known.iter().chain(touched).flat_map(|range| range.addrs()).collect();
+        let mut all = [&self.processes[at], touched].concat();
         all.sort_unstable();
-        all.dedup();
-        self.processes[at] = ranges(&all);
+        self.processes[at] = joined(all);
     }
-}
-
-/// Joins sorted page addresses that follow each other.
-fn ranges(pages: &[PageAddr]) -> Vec<PageRange> {
-    pages.chunk_by(|a, b| *a + 1 == *b).map(|run| PageRange::new(run[0], run.len() as u64)).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use pages::PageAddr;
+
     use super::*;
 
     #[test]

@@ -13,8 +13,10 @@ use testkit::Subject;
 /// Enough that some reads fall between the moment when a page leaves and that when missing pages are watched.
 const SLEEPS: usize = 8;
 
-/// Reads a byte of each page of the largest mappings, again and again. A page that is out makes it wait until it is back.
-fn look_at(pid: i32, stop: &AtomicBool) {
+/// Reads a byte of each page of the largest mappings, again and again, and counts. A page that is out makes it wait until
+/// it is back.
+fn look_at(pid: i32, stop: &AtomicBool) -> u64 {
+    let mut seen = 0;
     let memory = Memory::open(pid).unwrap();
     while !stop.load(Ordering::Relaxed) {
         let mut mappings = maps::read_without_flags(pid).unwrap();
@@ -23,12 +25,13 @@ fn look_at(pid: i32, stop: &AtomicBool) {
         for mapping in mappings.iter().take(4) {
             for page in (mapping.start..mapping.end).step_by(4096) {
                 if stop.load(Ordering::Relaxed) {
-                    return;
+                    return seen;
                 }
-                let _ = memory.read(page, &mut [0]); // It may be gone by now.
+                seen += u64::from(memory.read(page, &mut [0]).is_ok()); // It may be gone by now.
             }
         }
     }
+    seen
 }
 
 /// Ends the looking, also when the test fails.
@@ -48,14 +51,16 @@ fn check((way, configure): Way) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (pid, stop) = (sandbox(&specimen).pid(), &stop);
-        scope.spawn(move || look_at(pid, stop));
-        let _stop = Stop(stop);
+        let looking = scope.spawn(move || look_at(pid, stop));
+        let stopping = Stop(stop);
         for _ in 0..SLEEPS {
             bench.sleep(&specimen);
             bench.wake(&specimen);
             assert_eq!(specimen.ask("checksum").unwrap(), before, "{way}");
             testkit::until(|| bench.node.record().coming_back == 0).unwrap();
         }
+        drop(stopping);
+        assert!(looking.join().unwrap() > 0, "{way}");
     });
 }
 

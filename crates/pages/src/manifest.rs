@@ -192,11 +192,6 @@ impl ManifestBuilder {
         }
     }
 
-    /// Adds what another thread collected.
-    pub fn append(&mut self, other: ManifestBuilder) {
-        self.runs.extend(other.runs);
-    }
-
     /// The manifest of everything that was pushed.
     pub fn build(mut self) -> Result<Manifest, PushedTwice> {
         self.runs.sort_unstable_by_key(|run| run.start);

@@ -68,11 +68,6 @@ impl Manifest {
         bytes
     }
 
-    /// How many bytes [`Manifest::to_bytes`] gives.
-    pub fn encoded_bytes(&self) -> u64 {
-        self.to_bytes().len() as u64
-    }
-
     /// Reads what [`Manifest::to_bytes`] wrote. Takes no more memory than eight times the bytes, whatever they say.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ManifestError> {
         let (body, checksum) = bytes.split_last_chunk::<CHECKSUM_LEN>().ok_or(ManifestError::NotAManifest)?;

@@ -43,6 +43,14 @@ pub struct Environment {
     pub stop_by: String,
 }
 
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Environment { kernel, cpus, cpu, python, stop_by, .. } = self;
+        let memory = bytes(self.memory_bytes);
+        write!(f, "Linux {kernel}, {cpus} CPUs ({cpu}), {memory}; Python {python}; stopped by {stop_by}")
+    }
+}
+
 /// The knobs of the experiment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
@@ -214,17 +222,8 @@ impl SleepBench {
     fn headline(&self) -> String {
         let (environment, setting) = (&self.environment, &self.setting);
         format!(
-            "Linux {}, {} CPUs ({}), {}; Python {}; stopped by {}\n\
-             {} rounds, all ways in turn in each; {} sandboxes of each worker, {} layout",
-            environment.kernel,
-            environment.cpus,
-            environment.cpu,
-            bytes(environment.memory_bytes),
-            environment.python,
-            environment.stop_by,
-            setting.rounds,
-            setting.sandboxes,
-            setting.layout,
+            "{environment}\n{} rounds, all ways in turn in each; {} sandboxes of each worker, {} layout",
+            setting.rounds, setting.sandboxes, setting.layout,
         )
     }
 

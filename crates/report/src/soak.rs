@@ -125,14 +125,7 @@ impl SoakBench {
     fn headline(&self) -> String {
         let (environment, setting) = (&self.environment, &self.setting);
         format!(
-            "Linux {}, {} CPUs ({}), {}; Python {}; stopped by {}\n\
-             seed {}: {} rounds in {} minutes; {} sandboxes of {}, {} layout; {} threads",
-            environment.kernel,
-            environment.cpus,
-            environment.cpu,
-            bytes(environment.memory_bytes),
-            environment.python,
-            environment.stop_by,
+            "{environment}\nseed {}: {} rounds in {} minutes; {} sandboxes of {}, {} layout; {} threads",
             setting.seed,
             self.rounds,
             setting.minutes,

@@ -83,9 +83,17 @@ impl Ours {
 
 impl Ours {
     /// A function that is idle has all its memory, as the rivals have it.
-    fn await_all_back(&self) {
+    fn await_all_back(&self) -> Result<(), BenchError> {
         let started = Instant::now();
-        while self.node.record().coming_back > 0 && started.elapsed() < ALL_BACK_WITHIN {
+        loop {
+            let coming_back = self.node.record().coming_back;
+            if coming_back == 0 {
+                return Ok(());
+            }
+            if started.elapsed() > ALL_BACK_WITHIN {
+                let said = format!("{coming_back} sandboxes still wait for some");
+                return Err(BenchError::Ours { doing: "wait until all memory is back", said });
+            }
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -93,7 +101,7 @@ impl Ours {
 
 impl Keep for Ours {
     fn sleep(&mut self) -> Result<Asleep, BenchError> {
-        self.await_all_back();
+        self.await_all_back()?;
         let mut sleep_us = None;
         for (sandbox, _) in self.sandboxes.iter().filter(|(sandbox, _)| sandbox.state() == State::Warm) {
             let started = Instant::now();

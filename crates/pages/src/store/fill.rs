@@ -1,4 +1,4 @@
-//! Reads pages back: all of a manifest for a wake, or one page for a fault. Every page is checked before it is
+//! Reads pages back: those of a manifest in some ranges, or one page. Every page is checked before it is
 //! handed out; a damaged one is an error that names its address, never wrong bytes.
 
 use std::collections::HashMap;
@@ -174,11 +174,6 @@ impl JobIndex {
 }
 
 impl<A: Arena> FillJob<A> {
-    /// How many pages it fills.
-    pub fn pages(&self) -> usize {
-        self.wanted.len()
-    }
-
     /// The addresses that it fills, upwards, as the longest ranges.
     pub fn ranges(&self) -> impl Iterator<Item = PageRange> {
         let runs = self.wanted.chunk_by(|a, b| a.addr + 1 == b.addr);

@@ -215,7 +215,7 @@ impl<A: Arena> Store<A> {
         Ok(())
     }
 
-    /// Moves pages, which are to have the same codec, into one new group.
+    /// Moves pages, which are to have the same codec, into one new group. Where there is no room for it they stay.
     fn move_group(
         &self,
         domain: (&Domain, u64),
@@ -226,7 +226,10 @@ impl<A: Arena> Store<A> {
         let member =
             |page: &Misplaced| FreshPage { nth: page.nth, index: 0, id: page.id, refs: NonZeroU32::MIN };
         let members = misplaced.iter().map(member).collect();
-        let fresh = self.encode_group(domain, pages, members, misplaced[0].codec, encoder)?;
+        let fresh = match self.encode_group(domain, pages, members, misplaced[0].codec, encoder) {
+            Err(StoreError::Arena { .. }) => return Ok(()),
+            fresh => fresh?,
+        };
         let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
         let unwanted = self.tables().rehouse(&fresh, &slots);
         drop(unwanted); // Freeing may call the kernel, so not under the lock.
@@ -332,10 +335,10 @@ impl<A: Arena> Store<A> {
 }
 
 /// How many pages are encoded together. Base pages share their 64 KiB with the patches against them, and hot pages
-/// are often base pages.
+/// are often base pages; whole pages gain nothing by company.
 fn pages_per_group(codec: Codec, like: Like<'_>) -> usize {
     match (codec, like) {
-        (Codec::Lz4, _) | (_, Like::BasePages) => BASE_PAGES_PER_GROUP,
+        (Codec::Lz4 | Codec::Whole, _) | (_, Like::BasePages) => BASE_PAGES_PER_GROUP,
         _ => PAGES_PER_GROUP,
     }
 }

@@ -18,7 +18,7 @@ use crate::{Domain, PackedRelocation};
 /// unless someone made his own pages collide, and then he should not get our time for it.
 const CANDIDATES_MAX: usize = 4;
 
-/// A hot page with so many references is kept whole: that costs each of them less than a fiftieth of a page, and each of
+/// A hot page with so many references is kept whole: that costs each of them a thirtieth of a page at most, and each of
 /// their wakes decodes one page less.
 const WANTED_BY_MANY: u32 = 32;
 
@@ -80,7 +80,10 @@ impl<A: Arena> Tables<A> {
         let wanted = || self.slots.get(candidate.slot).map_or(0, |slot| slot.refs.get());
         let is_hot = codec == Codec::Lz4;
         match group.codec {
-            Codec::Whole => is_sparse().then_some(Codec::Whole),
+            // What few want now may be compressed again, if it can be.
+            Codec::Whole => {
+                is_sparse().then(|| if wanted() >= WANTED_BY_MANY { Codec::Whole } else { codec })
+            }
             _ if is_hot && wanted() >= WANTED_BY_MANY => Some(Codec::Whole),
             // A cold patch is small wherever it lies. A hot page costs two groups to decode there.
             Codec::Patch => is_hot.then_some(codec),

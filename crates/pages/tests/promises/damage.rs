@@ -174,7 +174,9 @@ impl TamperedArena {
 #[track_caller]
 fn assert_never_wrong(store: &Store<TamperedArena>, sandbox: &Sandbox) {
     let mut scratch = Scratch::new();
-    for job in store.plan(&sandbox.manifest, &[]).unwrap().jobs() {
+    let plan = store.plan_all(&sandbox.manifest).unwrap();
+    assert_eq!(plan.pages(), sandbox.manifest.content_page_count());
+    for job in plan.jobs() {
         let mut fill = |start, bytes: &[u8]| {
             for (nth, page) in (0..).zip(bytes.chunks(PAGE_SIZE)) {
                 assert!(page == &sandbox.memory[&(start + nth)][..], "{} was handed out wrong", start + nth);

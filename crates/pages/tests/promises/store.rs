@@ -162,6 +162,30 @@ fn hot_pages_that_many_want_are_kept_whole_and_cold_ones_never() {
 }
 
 #[test]
+fn pages_that_became_whole_are_base_pages_as_before() {
+    let (store, domain) = (store(), Domain::named("a"));
+    let pages: Vec<Specimen> = (0..24).map(Specimen::Text).collect();
+    let changed: Vec<Specimen> = (0..24).map(|text| Specimen::Near(text, 100 + text)).collect();
+    let many: Vec<_> = (0..32).map(|_| sandbox(&store, &domain, Heat::Hot, &pages)).collect();
+    let none = Arc::new(PackedRelocation::none());
+    let like = sandbox_like(&store, &domain, Heat::Cold, &changed, Hint::Sandbox(&many[0], &none));
+    assert!(store.share(&like.manifest).patched_bytes > 0);
+    let groups_of_patches = store.stats().groups - 3;
+    assert_eq!(groups_of_patches, 3, "one for each group of base pages");
+    like.assert_reads_back(&store, &[]);
+}
+
+#[test]
+fn pages_that_cannot_move_for_want_of_room_stay() {
+    let pages: Vec<Specimen> = (0..24).map(Specimen::Text).collect();
+    let (store, domain) = (Store::new(HeapArena::new(48 << 10), [7; 32]), Domain::named("a"));
+    let sandboxes: Vec<_> = (0..40).map(|_| sandbox(&store, &domain, Heat::Hot, &pages)).collect();
+    sandboxes.iter().for_each(|sandbox| sandbox.assert_reads_back(&store, &[]));
+    sandboxes.into_iter().for_each(|sandbox| store.release(sandbox.manifest));
+    assert_eq!(store.stats(), Default::default());
+}
+
+#[test]
 fn a_page_that_does_not_compress_is_kept_whole_and_apart() {
     let pages =
         [Specimen::Text(1), Specimen::Random(2), Specimen::Text(3), Specimen::Zero, Specimen::Text(1)];
