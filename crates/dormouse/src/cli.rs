@@ -21,7 +21,8 @@ use crate::{bench, check, client, data_dir, demo, doctor, guard, ps, run, serve,
 
 Exit codes: 0 done, 1 failed, 2 misused.")]
 struct Cli {
-    /// Directory of the server [default: $XDG_RUNTIME_DIR/dormouse, /run/dormouse for root]
+    /// Directory of the server, one server each; demo, doctor and bench use none [default: $XDG_RUNTIME_DIR/dormouse,
+    /// else /run/dormouse for root, else /tmp/dormouse-UID]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     data: Option<PathBuf>,
 

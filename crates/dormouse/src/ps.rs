@@ -10,7 +10,7 @@ use crate::{client, output};
   dormouse ps
   dormouse ps --json | jq '.[] | select(.state == \"dedup\") | .name'
 
-What a sandbox keeps is what is resident, its part of the page store, its manifest and its kernel memory; resident
+What a sandbox keeps is what is resident, its part of the page store, its manifest and its kernel memory; resident \
 file pages (shared) are the page cache's and are not counted. A narrow terminal shows fewer columns.")]
 pub(crate) struct Args {
     /// Print the records as JSON.

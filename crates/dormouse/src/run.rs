@@ -19,10 +19,13 @@ const SIGNAL_CODE_BASE: i32 = 128;
 #[command(after_help = "Examples:
   dormouse run -- redis-server --port 7000
   dormouse run -- node server.js
-  dormouse run --name web --layout random -- ./server --port 8080
+  dormouse run --name web --layout pinned --depth light -- ./server --port 8080
 
-While it runs, `dormouse ps`, `sleep`, `wake` and `check` work on it from another terminal. It ends with the program's
-exit code, or with 128 and the signal's number.")]
+While it runs, `dormouse ps`, `sleep`, `wake` and `check` work on it from another terminal. It ends with the \
+program's exit code, or with 128 and the signal's number.
+
+One directory serves one `run` or `serve` at a time: for another, name another directory with --data, to `ps` and \
+the others too.")]
 pub(crate) struct Args {
     /// What `dormouse ps` calls it [default: the program]
     #[arg(long)]
@@ -30,7 +33,8 @@ pub(crate) struct Args {
     /// Where its memory lies
     #[arg(long, value_enum, default_value_t = Placing::Random)]
     layout: Placing,
-    /// How much leaves when it sleeps: deep (everything) or light (all but what the last wakes touched)
+    /// How much leaves when it sleeps: deep (everything) or light (all but what the last wakes touched; without
+    /// userfaultfd, and for small programs, as deep)
     #[arg(long, default_value_t = Depth::Deep)]
     depth: Depth,
     /// The program and its arguments

@@ -15,14 +15,16 @@ use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dormouse serve --functions ./functions
+  dormouse serve --functions examples/functions
   dormouse serve --listen 127.0.0.1:9000 --functions ./functions --data ./state --keep-warm 10
   curl -d '{\"n\": 3}' http://127.0.0.1:9000/2015-03-31/functions/hello/invocations
   aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
 
-Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml where
-the defaults do not fit (handler, memory_mb, timeout_s, environment, sharing, layout, concurrency, keep_warm_s,
-keep_dedup_s). Ctrl-C ends the server: running invocations may end, every sandbox is killed, nothing is left behind.")]
+Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
+where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb). DORMOUSE_PYTHON, an absolute path or a name \
+in PATH, is the interpreter of functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
+running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
     /// Where to listen for invocations
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
@@ -42,7 +44,7 @@ pub(crate) struct Args {
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
-    /// Sandboxes with more private memory than this run before all of it is back
+    /// Sandboxes with more private memory than this run before all of it is back [default: 4]
     #[arg(long, value_name = "MIB")]
     lazy_above: Option<u64>,
 }

@@ -14,7 +14,8 @@ use crate::{client, output};
   dormouse sleep 3
   dormouse sleep --all
 
-A sandbox that cannot sleep, because it holds something that would not survive, stays warm and unharmed.")]
+A sandbox that cannot sleep, because it holds something that would not survive, stays warm and unharmed. One put to \
+sleep by hand is kept until an invocation or `dormouse wake`: --keep-dedup does not end it.")]
 pub(crate) struct Args {
     #[command(flatten)]
     which: Which,
@@ -35,10 +36,11 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 fn line(id: SandboxId, record: &SleepRecord) -> String {
     let left = record.own_pages() - record.left_pages;
     format!(
-        "sandbox {id} sleeps: {} pages left in {} ({} zero, {} in store already, {} patched, {} packed, {} whole, \
-         {} stayed)\n",
+        "sandbox {id} sleeps: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
+         {} whole; {} stayed)\n",
         left,
         micros(record.total_us),
+        record.unchanged_pages,
         record.zero_pages,
         record.same_pages,
         record.patched_pages,

@@ -1,4 +1,4 @@
-//! The operator's door: HTTP over a unix socket, for `ps`, `stats`, `sleep`, `wake` and Prometheus.
+//! The operator's door: HTTP over a unix socket, for `ps`, `sleep`, `wake`, `check`, `purge`, `stats` and Prometheus.
 
 use std::sync::Arc;
 

@@ -84,14 +84,19 @@ impl Metrics {
         r.register("invocations", invocations, self.endings.clone());
         let starts = "Invocations handed to a sandbox, by what they found: cold, warm or dedup";
         r.register("starts", starts, self.starts.clone());
-        let sleep = "From the command to asleep";
+        let sleep =
+            "Of sandboxes of functions: from being stopped to asleep; the wait for a turn is not in it";
         r.register_with_unit("sleep", sleep, Unit::Seconds, self.sleep.clone());
-        r.register_with_unit("wake", "From the command to running", Unit::Seconds, self.wake.clone());
+        let wake = "Of sandboxes of functions: from the first page filled to running";
+        r.register_with_unit("wake", wake, Unit::Seconds, self.wake.clone());
         r.register("queued", "Invocations that wait for a sandbox, by function", self.queued.clone());
         r.register("sandboxes", "Sandboxes that exist, by function", self.sandboxes.clone());
-        let account = "What all sandboxes cost, by kind of memory; warm is what they cost before they slept";
+        let account = "Memory of all sandboxes by kind: warm before they slept, saved = warm minus all that is kept; \
+                       shared is not counted as kept";
         r.register_with_unit("account", account, Unit::Bytes, self.account.clone());
-        r.register("node", "What the node reports of itself, by fact", self.node.clone());
+        let node = "What the node reports of itself, by fact: bytes, what there is now, and (sleeps..., wakes, \
+                    store_strays, pages_damaged, deaths) counts since its start";
+        r.register("node", node, self.node.clone());
         r
     }
 
@@ -183,12 +188,17 @@ fn account_by_kind(account: &Account) -> [(&'static str, i64); 11] {
     ]
 }
 
-fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 12] {
+fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 17] {
     [
         ("sandboxes", node.sandboxes),
         ("dedup_sandboxes", node.dedup_sandboxes),
+        ("coming_back", node.coming_back),
+        ("shadows", node.shadows),
+        ("bases", node.bases),
         ("store_bytes", node.store_bytes),
         ("store_pages", node.store_pages),
+        ("store_groups", node.store_groups),
+        ("store_strays", node.store_strays),
         ("store_table_bytes", node.store_table_bytes),
         ("own_resident_bytes", node.own_resident_bytes),
         ("sleeps", node.sleeps),
@@ -217,14 +227,16 @@ mod tests {
         let record = metrics.function_record(count());
         assert_eq!((record.invocations, record.timeouts, record.dedup_starts), (2, 1, 1));
 
-        let text = metrics.render(&NodeRecord::default(), &[count()]).unwrap();
+        let node = NodeRecord { store_strays: 3, ..NodeRecord::default() };
+        let text = metrics.render(&node, &[count()]).unwrap();
         for line in [
             r#"dormouse_invocations_total{function="f",outcome="timeout"} 1"#,
             r#"dormouse_starts_total{function="f",found="dedup"} 1"#,
             r#"dormouse_queued{function="f"} 3"#,
             r#"dormouse_wake_seconds_count 1"#,
-            "# HELP dormouse_sleep_seconds From the command to asleep",
+            "# HELP dormouse_sleep_seconds Of sandboxes of functions: from being stopped to asleep",
             r#"dormouse_account_bytes{kind="resident"} 0"#,
+            r#"dormouse_node{fact="store_strays"} 3"#,
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }

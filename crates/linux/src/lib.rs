@@ -1,7 +1,8 @@
 //! The hands on other processes: stop, read, inject, empty, fill, and what the kernel can do of it here.
 //!
-//! The only crate with `unsafe`. Each block holds one operation and its proof; whatever changes another process
-//! carries a `TRACEE:` comment that says why that process is safe. Nothing is decided here: that is `node`.
+//! Of what is shipped, the only crate with `unsafe`. Each block holds one operation and its proof; whatever changes
+//! another process carries a `TRACEE:` comment that says why that process is safe. Nothing is decided here: that is
+//! `node`.
 
 #![allow(unsafe_code)]
 

@@ -113,8 +113,8 @@ fn userfault() -> Finding {
 }
 
 fn poison() -> Finding {
-    let advice = "from Linux 6.6 on, pages that are out are poisoned, so that a sandbox thawed by somebody else dies \
-                  instead of reading zeros; here only the freezer stands before that";
+    let advice = "from Linux 6.6 on, pages that are out of small sandboxes are poisoned, so that one thawed by somebody \
+                  else dies instead of reading zeros; here only the freezer stands before that";
     let poison = create_userfault(0)
         .and_then(|fd| crate::userfault::Userfault::set_up(fd, crate::userfault::Watch::Faults))
         .is_ok_and(|userfault| userfault.can_poison());

@@ -43,11 +43,11 @@ pub enum TraceError {
         pid: i32,
     },
     /// Somebody else traces it already.
-    #[error("process {pid} is traced by process {tracer}")]
+    #[error("process {pid} is traced by thread {tracer}")]
     Traced {
         /// The process.
         pid: i32,
-        /// Who traces it.
+        /// The thread that traces it.
         tracer: i32,
     },
     /// It may not be traced: we lack the right.

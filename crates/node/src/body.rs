@@ -20,8 +20,8 @@ const LOOKS_MAX: usize = 64;
 /// What this machine lets us do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Means {
-    /// Sleeping processes are held by the freezer, not by ptrace. Only together with `userfault`: pages that are
-    /// out are poisoned then, and what the freezer loses dies instead of reading zeros.
+    /// Sleeping processes are held by the freezer, not by ptrace. Only together with `userfault`: pages that are out
+    /// are poisoned or watched then, and what the freezer loses dies or waits instead of reading zeros.
     pub(crate) freezer: bool,
     /// Memory is filled by userfaultfd, not by writing.
     pub(crate) userfault: bool,

@@ -2,9 +2,9 @@
 //!
 //! While the node lives it holds one end of a socket and tells the guard what there is to clean up. When the node
 //! dies, however it dies, the kernel closes the socket. The guard knows nothing of pages: sandboxes that sleep are
-//! frozen and their missing pages are poisoned, those that are filling wait at their userfaultfd, which is open in
-//! the sandbox itself. A child that a sandbox forks meanwhile has none; the guard holds it. So nothing runs on wrong
-//! bytes before the guard has done its work.
+//! frozen, and their missing pages are poisoned or watched by a userfaultfd that is open in the sandbox itself; those
+//! that run while they are filled wait at it. A child that a sandbox forks meanwhile has none; the guard holds it. So
+//! nothing runs on wrong bytes before the guard has done its work.
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice, IoSliceMut};

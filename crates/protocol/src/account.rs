@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 /// by its part: the sum over all sandboxes is what the machine pays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
-    /// Private memory (anonymous, and private copies of file pages) when it last went to sleep; while it has
-    /// never slept, what it has now.
+    /// Private memory (anonymous, and private copies of file pages) when it last went to sleep; while it is awake and
+    /// all its memory is back, what it has now.
     pub warm_bytes: u64,
     /// Private memory that is resident now.
     pub resident_bytes: u64,

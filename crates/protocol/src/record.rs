@@ -39,7 +39,7 @@ pub struct SandboxRecord {
 /// One journey into sleep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SleepRecord {
-    /// From the command to asleep.
+    /// From when it is being stopped to asleep; its turn among sleepers, and memory still out, are waited for before.
     pub total_us: u64,
     /// Of it: until every process stood still.
     pub freeze_us: u64,
@@ -51,9 +51,9 @@ pub struct SleepRecord {
     pub empty_us: u64,
     /// Processes in the tree.
     pub processes: u32,
-    /// Pages that left, by encoding. Those that were known to be unchanged since the last sleep: not even read.
+    /// Pages that left without being encoded again: known to be unchanged since the last sleep.
     pub unchanged_pages: u64,
-    /// Full of zeros.
+    /// Pages full of zeros.
     pub zero_pages: u64,
     /// Pages that the store had already.
     pub same_pages: u64,
@@ -63,7 +63,7 @@ pub struct SleepRecord {
     pub packed_pages: u64,
     /// Pages stored whole.
     pub whole_pages: u64,
-    /// Private pages that were left in place (locked by the kernel's needs, or not ours to take).
+    /// Private pages that stayed: locked, needed by the kernel, not ours to take, or of the working set (light sleep).
     pub left_pages: u64,
 }
 
@@ -83,7 +83,7 @@ impl SleepRecord {
 /// One journey back.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct WakeRecord {
-    /// From the command to running.
+    /// From the first page filled to running; a sleep that has to end first is not in it.
     pub total_us: u64,
     /// Of it: decoding and filling before the thaw.
     pub fill_us: u64,
@@ -144,7 +144,7 @@ pub struct NodeRecord {
     pub store_groups: u64,
     /// References given back to the store that nobody had. Anything but 0 is a bug.
     pub store_strays: u64,
-    /// Lineages of which somebody sleeps, each with a base.
+    /// Bases of all lineages of which somebody sleeps: one for each, and one more of every forty sleepers.
     pub bases: u64,
     /// Tables of the store.
     pub store_table_bytes: u64,
@@ -154,13 +154,13 @@ pub struct NodeRecord {
     pub sleeps: u64,
     /// Sleeps broken off by an invocation.
     pub sleeps_interrupted: u64,
-    /// Sleeps refused because of something that cannot be carried.
+    /// Sleeps that came to nothing: something cannot be carried, or the kernel or the store refused.
     pub sleeps_refused: u64,
     /// Wakes.
     pub wakes: u64,
     /// Pages whose check failed when they were rebuilt; each cost a sandbox.
     pub pages_damaged: u64,
-    /// Sandboxes that died without being asked to.
+    /// Sandboxes that ended, however they ended: purged, killed, or by themselves; not those that a shutdown ends.
     pub deaths: u64,
     /// How sandboxes are stopped here.
     pub stop_by: String,

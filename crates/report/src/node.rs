@@ -49,11 +49,12 @@ fn memory(node: &NodeRecord) -> [(&'static str, String); 6] {
     ]
 }
 
-fn store(node: &NodeRecord) -> [(&'static str, String); 3] {
+fn store(node: &NodeRecord) -> [(&'static str, String); 4] {
     [
         ("page store", bytes(node.store_bytes)),
         ("its pages", node.store_pages.to_string()),
         ("its tables", bytes(node.store_table_bytes)),
+        ("its stray references", node.store_strays.to_string()),
     ]
 }
 
@@ -84,6 +85,12 @@ mod tests {
             protocol::Account { warm_bytes: 100 << 20, resident_bytes: 3 << 20, ..Default::default() };
         let node = NodeRecord { account, ..NodeRecord::default() };
         check(&node, "kept, everything counted      3.00 MiB (3.0 %)");
+    }
+
+    #[test]
+    fn a_bug_of_the_store_shows() {
+        let node = NodeRecord { store_strays: 2, ..NodeRecord::default() };
+        check(&node, "its stray references            2");
     }
 
     #[test]

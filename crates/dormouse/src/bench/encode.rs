@@ -40,7 +40,8 @@ const SHARERS: u64 = 16;
   dormouse bench encode --json encode.json --svg encode.svg
   dormouse bench encode --workers sklearn --layout random
 
-Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
+Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another \
+interpreter.")]
 pub(crate) struct Args {
     /// One round, two workers, no other functions: less than a minute
     #[arg(long)]
@@ -56,7 +57,7 @@ pub(crate) struct Args {
     /// Where memory lies [default: both]
     #[arg(long, value_enum)]
     layout: Option<Placing>,
-    /// What to run [default: all, quick: hello,pandas]
+    /// What to run, separated by commas [default: all, quick: hello,pandas]
     #[arg(long, value_enum, value_delimiter = ',')]
     workers: Vec<Kind>,
 }

@@ -26,6 +26,10 @@ use crate::python::Interpreter;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  dormouse bench sleep --quick
+  dormouse bench encode --quick
+  dormouse bench soak --minutes 5")]
 pub(crate) struct Args {
     #[command(subcommand)]
     experiment: Experiment,
@@ -33,7 +37,7 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Experiment {
-    /// Memory kept and time to the first answer: dormouse, zram, CRIU, cold start
+    /// Memory kept and time to the first answer: dormouse (deep and light), freezing, zram, CRIU, cold start
     Sleep(sleep::Args),
     /// Size and speed of ways to keep pages as what tells them apart from another process
     Encode(encode::Args),

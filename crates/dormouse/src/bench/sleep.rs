@@ -25,7 +25,7 @@ const QUICK_SANDBOXES: u64 = 3;
   dormouse bench sleep --json sleep.json --svg sleep.svg
   dormouse bench sleep --layout random --workers pandas --rounds 21
 
-Needs Python; workers whose modules are missing are left out. DORMOUSE_PYTHON names another interpreter,
+Needs Python; workers whose modules are missing are left out. DORMOUSE_PYTHON names another interpreter, \
 DORMOUSE_CRIU another CRIU. Swap in compressed memory is set up on /dev/zram0 and put back, also after Ctrl-C.")]
 pub(crate) struct Args {
     /// Fewer rounds and sandboxes: less than a minute, rougher figures
@@ -42,10 +42,10 @@ pub(crate) struct Args {
     /// Where memory lies
     #[arg(long, value_enum, default_value_t = Placing::Pinned)]
     layout: Placing,
-    /// What to run
+    /// What to run, separated by commas
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn])]
     workers: Vec<Kind>,
-    /// Ways to compare: frozen, dormouse, light, zram, criu, cold
+    /// Ways to compare, separated by commas: frozen, dormouse, light, zram, criu, cold
     #[arg(long, value_delimiter = ',', default_values_t = Way::ALL)]
     ways: Vec<Way>,
 }

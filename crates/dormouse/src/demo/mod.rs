@@ -25,13 +25,13 @@ use server::Server;
   dormouse demo
   dormouse demo --sandboxes 8 --functions hello,objects
 
-A server is started in a directory of its own. Each function is called until it has several sandboxes; they are put to
-sleep and woken by further calls, and in the end every byte of each is compared. Ctrl-C ends it at any time.")]
+A server is started in a directory of its own. Each function is called until it has several sandboxes; they are put \
+to sleep and woken by further calls, and in the end every byte of each is compared. Ctrl-C ends it at any time.")]
 pub(crate) struct Args {
     /// Sandboxes of each function
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     sandboxes: u64,
-    /// Functions to show [default: all that can run here]
+    /// Functions to show, separated by commas: hello, html, objects, numpy, pandas [default: all that can run here]
     #[arg(long, value_delimiter = ',')]
     functions: Vec<String>,
     /// Print the rows of the table as JSON
