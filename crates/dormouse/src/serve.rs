@@ -22,8 +22,8 @@ use crate::stop::Stop;
 
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb). DORMOUSE_PYTHON, an absolute path or a name \
-in PATH, is the interpreter of functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb). DORMOUSE_PYTHON is the interpreter of \
+functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
     /// Where to listen for invocations

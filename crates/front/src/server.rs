@@ -75,9 +75,15 @@ impl ServerConfig {
             queue_wait: Duration::from_secs(30),
             init_timeout: Duration::from_secs(10), // Lambda's.
             region: "us-east-1".to_owned(),
-            python: std::env::var_os("DORMOUSE_PYTHON").map(PathBuf::from),
+            python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
         }
     }
+}
+
+/// A name to be looked for in `PATH` as it is; a path from here, as functions start elsewhere.
+fn findable(named: PathBuf) -> PathBuf {
+    let is_name = named.components().count() == 1 && !named.is_absolute();
+    if is_name { named } else { std::path::absolute(&named).unwrap_or(named) }
 }
 
 /// The server cannot start.

@@ -1,5 +1,6 @@
 //! The shadow of a process that is awake: its memory as it still stands in the store, and a userfaultfd that notes
-//! which pages are written. At the next sleep, those that were not are neither read nor encoded.
+//! which pages are written. At the next sleep, those that were not are not encoded again, and read only where a base needs
+//! their fingerprints.
 //!
 //! A page belongs to the shadow only if it is known to hold what the manifest says: it was filled from there, at the
 //! same address, with writes noted from that moment on. Pages of the working set do not belong: they are written by

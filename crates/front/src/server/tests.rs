@@ -419,3 +419,16 @@ async fn a_bootstrap_of_its_own_serves() {
     let seen = send(server.addr().unwrap(), "own", &[], r#"{"x":1}"#.into()).await;
     assert_eq!((seen.status, &seen.body["event"]["x"]), (200, &json!(1)));
 }
+
+#[test]
+fn an_interpreter_is_found_wherever_a_function_starts() {
+    let here = std::env::current_dir().unwrap();
+    for (named, found) in [
+        ("python3.11", "python3.11".into()),
+        ("/usr/bin/python3", "/usr/bin/python3".into()),
+        (".venv/bin/python", here.join(".venv/bin/python")),
+        ("./python", here.join("python")),
+    ] {
+        assert_eq!(findable(named.into()), found, "{named}");
+    }
+}
