@@ -19,6 +19,9 @@ use crate::node::Shared;
 use crate::parallel::on_threads;
 use crate::{WorkingSet, fail_point};
 
+/// So few pages are planned before a thread has started.
+const PLANNED_ALONE_MAX: u64 = 1024;
+
 /// A frozen process changes no mappings; still, its kernel may be busy with one for a moment.
 const CHANGING_TRIES_MAX: u32 = 10_000;
 
@@ -71,12 +74,13 @@ pub(crate) fn restore(
         return Err(RestoreError::Fill { pid: space.pid, source });
     }
     let first = || plan(&asleep.spaces, node, asleep.lazy.then_some(working_set));
-    let filled_pages = fill_all(&asleep.spaces, first, threads)?;
+    let content_pages: u64 = asleep.spaces.iter().map(|space| space.manifest.content_page_count()).sum();
+    let wanted_pages = if asleep.lazy { working_set.pages() } else { content_pages };
+    let filled_pages = fill_all(&asleep.spaces, (first, wanted_pages), threads)?;
     fail_point::reach("filled");
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
-    let content_pages: u64 = spaces.iter().map(|space| space.manifest.content_page_count()).sum();
     let lazy = match asleep.lazy {
         true => Some(Lazy::new(spaces, working_set, &node.store, node.guard.clone())),
         false => unwatch(spaces).map(|()| None)?,
@@ -147,14 +151,17 @@ fn nth_job(plans: &[FillPlan<MemfdArena>], mut nth: usize) -> Option<(usize, &Fi
     None
 }
 
-/// Fills everything in the plans, one for each space, by several threads: while one makes the plans the others start. How
-/// many pages that were.
+/// Fills everything in the plans, one for each space, by several threads; where they are long, the others start while one
+/// makes them. How many pages that were.
 fn fill_all(
     spaces: &[Space],
-    plan: impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync,
+    (plan, pages): (impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync, u64),
     threads: usize,
 ) -> Result<u64, RestoreError> {
     let plans = OnceLock::new();
+    if pages <= PLANNED_ALONE_MAX {
+        let _ = plans.get_or_init(&plan); // An error is met below.
+    }
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let work = || -> Result<(), RestoreError> {
