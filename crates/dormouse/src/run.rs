@@ -53,7 +53,7 @@ enum Placing {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
-    let node = serve::start_node(data, None)?;
+    let node = serve::start_node(data, |_| {})?;
     let ended = runtime.block_on(serve_one(args, data, &node, &stop));
     node.shutdown();
     Ok(code(ended?))

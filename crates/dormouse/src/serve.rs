@@ -1,6 +1,7 @@
 //! `dormouse serve`: functions over HTTP, until Ctrl-C.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -47,6 +48,9 @@ pub(crate) struct Args {
     /// Sandboxes with more private memory than this run before all of it is back [default: 4]
     #[arg(long, value_name = "MIB")]
     lazy_above: Option<u64>,
+    /// Sleeping sandboxes of one function for each that is base of the others [default: 40, as Medes]
+    #[arg(long, value_name = "N")]
+    sleepers_per_base: Option<NonZeroUsize>,
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
@@ -55,7 +59,14 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let catalogue = Catalogue::load(&args.functions).map_err(|error| Failure::of(&error))?;
     let names: Vec<String> = catalogue.iter().map(|function| function.name.to_string()).collect();
     warn_if_open(args.listen);
-    let node = start_node(data, args.lazy_above)?;
+    let node = start_node(data, |config| {
+        if let Some(mib) = args.lazy_above {
+            config.lazy_above_bytes = mib << 20;
+        }
+        if let Some(sleepers) = args.sleepers_per_base {
+            config.sleepers_per_base = sleepers.get();
+        }
+    })?;
     let server = runtime.block_on(Server::start(config(args, catalogue, data), node.clone()));
     let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
         let address = server.addr().unwrap_or(args.listen);
@@ -73,12 +84,10 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 }
 
 /// A node in this data directory, guarded by this same program. What it would be with more rights is said.
-pub(crate) fn start_node(data: &Path, lazy_above_mib: Option<u64>) -> Result<Node, Failure> {
+pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -> Result<Node, Failure> {
     let guard = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
     let mut config = NodeConfig { guard: Some(guard), ..NodeConfig::new(data.to_owned()) };
-    if let Some(mib) = lazy_above_mib {
-        config.lazy_above_bytes = mib << 20;
-    }
+    configure(&mut config);
     let node = Node::start(config).map_err(|error| Failure::of(&error))?;
     let privilege = linux::probe::privilege();
     if privilege.verdict != Verdict::Good {

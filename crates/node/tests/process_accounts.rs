@@ -8,7 +8,7 @@ mod common;
 use common::{Bench, every_way, sandbox};
 use node::{LaunchSpec, Layout, Sharing};
 use protocol::SleepRecord;
-use testkit::{Specimen, Subject};
+use testkit::{Specimen, Subject, require_python};
 
 /// Pages that a sleep leaves on each process beside those it counts: an upper page of a stack, a page read meanwhile.
 const FEW_PAGES: u64 = 8;
@@ -103,5 +103,43 @@ fn a_sleeper_costs_little_and_a_woken_one_what_it_did() {
         let shadow_bytes = if bench.node.record().shadows > 0 { asleep.store_bytes() } else { 0 };
         assert_eq!(woken.store_bytes(), shadow_bytes, "{way}");
         assert!(woken.resident_bytes >= warm.resident_bytes / 10 * 9, "{way}: {woken:?}, {warm:?}");
+    }
+}
+
+/// What sixteen sandboxes of a function cost together when they sleep: all that is theirs, all of the store, and the growth
+/// of this process, be it tables or anything else.
+#[test]
+fn sixteen_that_sleep_cost_less_than_one_that_is_warm() {
+    if !require_python(&["sklearn"]) {
+        return;
+    }
+    let bench = Bench::new();
+    let own_before = bench.node.record().own_resident_bytes;
+    let alike = |spec: &mut LaunchSpec| {
+        spec.env.push(("PYTHONHASHSEED".into(), "20150331".into())); // As the server sets it.
+        spec.layout = Layout::Pinned { secret: SECRET };
+        spec.sharing = Sharing::Domain("tenant".to_owned());
+    };
+    let subject = Subject::function("sklearn");
+    let mut specimens: Vec<Specimen> = (0..16).map(|_| bench.launch_with(&subject, alike)).collect();
+    let answers: Vec<_> = specimens.iter_mut().map(|one| one.ask(r#"{"n": 3}"#).unwrap()).collect();
+    let warm = sandbox(&specimens[0]).record().account;
+    for one in &specimens {
+        bench.sleep(one);
+    }
+    let record = bench.node.record();
+    let sum = &record.account;
+    let growth = record.own_resident_bytes.saturating_sub(own_before).max(record.store_table_bytes);
+    let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
+    let kept = in_sandboxes + record.store_bytes + growth;
+    let one = warm.resident_bytes + warm.page_table_bytes + warm.kernel_bytes;
+    println!(
+        "{kept} bytes: {in_sandboxes} in sandboxes, {} in the store, {growth} more; warm {one}",
+        record.store_bytes
+    );
+    assert!(kept < one, "{record:?}, {warm:?}");
+    for (specimen, answer) in specimens.iter_mut().zip(&answers) {
+        bench.wake(specimen);
+        assert_eq!(specimen.ask(r#"{"n": 3}"#).unwrap(), *answer);
     }
 }

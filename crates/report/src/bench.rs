@@ -128,6 +128,30 @@ pub enum Outcome {
     },
 }
 
+/// What a sandbox that dormouse keeps costs, by where it stands; in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptParts {
+    /// Private memory that stays in the process.
+    pub resident_bytes: u64,
+    /// Page tables, stacks and whatever else the kernel keeps for it.
+    pub kernel_bytes: u64,
+    /// Its part of the pages in the store.
+    pub store_bytes: u64,
+    /// Its part of manifests, tables, and whatever else made this program grow.
+    pub table_bytes: u64,
+}
+
+impl fmt::Display for KeptParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [resident, kernel, store, table] =
+            [self.resident_bytes, self.kernel_bytes, self.store_bytes, self.table_bytes].map(bytes);
+        write!(
+            f,
+            "{resident} in the process, {kernel} in the kernel, {store} in the store, {table} in tables"
+        )
+    }
+}
+
 /// The figures of one way and one worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
@@ -135,6 +159,9 @@ pub struct Measured {
     pub warm_bytes: u64,
     /// What one sandbox costs while it is kept this way, everything counted.
     pub kept_bytes: u64,
+    /// The same in parts at the last sleep, where they are known.
+    #[serde(default)]
+    pub kept_parts: Option<KeptParts>,
     /// From the command until it sleeps; absent where there is nothing to wait for.
     pub sleep_us: Option<Summary>,
     /// From the command to wake it until the answer to a request is in hand.
@@ -215,7 +242,10 @@ impl SleepBench {
                 table.row(row(name, worker, way));
             }
         }
-        self.absences().chain(self.notes.iter().cloned()).for_each(|note| table.note(&note));
+        self.absences()
+            .chain(self.parts())
+            .chain(self.notes.iter().cloned())
+            .for_each(|note| table.note(&note));
         format!("{}\n\n{}", self.headline(), table.render(width))
     }
 
@@ -225,6 +255,18 @@ impl SleepBench {
             "{environment}\n{} rounds, all ways in turn in each; {} sandboxes of each worker, {} layout",
             setting.rounds, setting.sandboxes, setting.layout,
         )
+    }
+
+    /// A line for each way of which is known what its cost consists of.
+    fn parts(&self) -> impl Iterator<Item = String> {
+        self.workers.iter().flat_map(|worker| {
+            worker.ways.iter().filter_map(|WayResult { way, outcome }| match outcome {
+                Outcome::Measured(Measured { kept_parts: Some(parts), .. }) => {
+                    Some(format!("{}, {}: {parts}", worker.worker, way.label()))
+                }
+                _ => None,
+            })
+        })
     }
 
     /// A line for each way that has no figures; once for all workers where the reason is the same.
@@ -285,6 +327,7 @@ pub(crate) mod specimen {
         Outcome::Measured(Measured {
             warm_bytes: warm << 10,
             kept_bytes: kept << 10,
+            kept_parts: None,
             sleep_us: sleep.map(summary),
             wake_us: summary(wake),
             answers_right: 11,
@@ -293,7 +336,7 @@ pub(crate) mod specimen {
     }
 
     fn worker(name: &str, warm_kib: u64, frozen_us: u64, cold_us: u64) -> WorkerResult {
-        let outcomes = [
+        let mut outcomes = [
             measured(warm_kib, warm_kib + 300, Some(90), frozen_us),
             measured(warm_kib, 500 + warm_kib / 100, Some(warm_kib), frozen_us * 2 + warm_kib / 8),
             measured(warm_kib, warm_kib * 3 / 10, Some(warm_kib), frozen_us * 2),
@@ -302,6 +345,11 @@ pub(crate) mod specimen {
             measured(warm_kib, 0, None, cold_us),
         ];
         assert_eq!(outcomes.len(), Way::ALL.len());
+        if let Outcome::Measured(dormouse) = &mut outcomes[1] {
+            let [resident_bytes, kernel_bytes, store_bytes, table_bytes] =
+                [8, 292, 300, 100].map(|kib| kib << 10);
+            dormouse.kept_parts = Some(KeptParts { resident_bytes, kernel_bytes, store_bytes, table_bytes });
+        }
         let ways = Way::ALL.into_iter().zip(outcomes).map(|(way, outcome)| WayResult { way, outcome });
         WorkerResult { worker: name.to_owned(), ways: ways.collect() }
     }
@@ -358,6 +406,7 @@ hello   frozen, memory resident  19.5 MiB  19.8 MiB    101 %     90 us     1.10 
 \x20       CRIU image                      -         -        -         -           -        -          -        -
 \x20       killed, cold start       19.5 MiB       0 B      0 %         -     95.0 ms   190 ms        86x    11 ok
 CRIU image: not installed
+hello, dormouse: 8.00 KiB in the process, 292 KiB in the kernel, 300 KiB in the store, 100 KiB in tables
 ",
         );
     }

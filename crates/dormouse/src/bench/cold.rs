@@ -31,7 +31,7 @@ impl Keep for Cold<'_> {
             Some(worker) => worker.memory()?.private_bytes,
             None => 0,
         };
-        Ok(Asleep { warm_bytes, kept_bytes: 0, sleep_us: None })
+        Ok(Asleep { warm_bytes, kept_bytes: 0, kept_parts: None, sleep_us: None })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {

@@ -113,7 +113,7 @@ impl Keep for Dumped<'_> {
         if let Some(process) = self.worker.process.take() {
             collect(&process);
         }
-        Ok(Asleep { warm_bytes, kept_bytes: self.image_bytes()?, sleep_us })
+        Ok(Asleep { warm_bytes, kept_bytes: self.image_bytes()?, kept_parts: None, sleep_us })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {

@@ -32,7 +32,7 @@ impl Keep for Frozen {
         let sleep_us = Some(micros_since(started));
         let memory = self.worker.memory()?;
         let kept_bytes = memory.private_bytes + memory.kernel_bytes;
-        Ok(Asleep { warm_bytes: memory.private_bytes, kept_bytes, sleep_us })
+        Ok(Asleep { warm_bytes: memory.private_bytes, kept_bytes, kept_parts: None, sleep_us })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {

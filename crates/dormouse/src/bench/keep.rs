@@ -1,5 +1,7 @@
 //! What all ways have in common: a worker is put to sleep, and woken with a request that waits already.
 
+use report::bench::KeptParts;
+
 use super::error::BenchError;
 
 /// A way to keep one worker while nobody needs it. It is warm when it comes, and after each wake. Dropping it leaves
@@ -19,6 +21,8 @@ pub(crate) struct Asleep {
     pub(crate) warm_bytes: u64,
     /// What it costs now, everything counted.
     pub(crate) kept_bytes: u64,
+    /// The same in parts, where they are known.
+    pub(crate) kept_parts: Option<KeptParts>,
     /// How long it took, where there is something to wait for.
     pub(crate) sleep_us: Option<u64>,
 }

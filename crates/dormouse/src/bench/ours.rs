@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
 use protocol::{Depth, NodeRecord, State};
-use report::bench::Way;
+use report::bench::{KeptParts, Way};
 use tokio::runtime::Handle;
 
 use super::error::BenchError;
@@ -111,8 +111,11 @@ impl Keep for Ours {
         let record = self.node.record();
         tracing::debug!(?record, "all asleep");
         let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before) / self.own.nodes;
-        let (count, kept_bytes) = (self.sandboxes.len().max(1) as u64, kept_bytes(&record, own_growth));
-        Ok(Asleep { warm_bytes: record.account.warm_bytes / count, kept_bytes: kept_bytes / count, sleep_us })
+        let count = self.sandboxes.len().max(1) as u64;
+        let (kept_bytes, kept_parts) =
+            (kept_bytes(&record, own_growth) / count, parts(&record, own_growth, count));
+        let warm_bytes = record.account.warm_bytes / count;
+        Ok(Asleep { warm_bytes, kept_bytes, kept_parts: Some(kept_parts), sleep_us })
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {
@@ -141,10 +144,20 @@ impl Drop for Ours {
 /// The sum of all costs. The accounts hold each sandbox's part; what the store and this process hold beyond the sum of
 /// parts (fragments, buffers, tables) is the node's, and counted too.
 pub(super) fn kept_bytes(record: &NodeRecord, own_growth: u64) -> u64 {
+    let KeptParts { resident_bytes, kernel_bytes, store_bytes, table_bytes } = parts(record, own_growth, 1);
+    resident_bytes + kernel_bytes + store_bytes + table_bytes
+}
+
+/// The same in parts, for one of `count` sandboxes.
+fn parts(record: &NodeRecord, own_growth: u64, count: u64) -> KeptParts {
     let sum = &record.account;
     let pages = sum.store_bytes() - sum.manifest_bytes;
-    let in_sandboxes = sum.resident_bytes + sum.page_table_bytes + sum.kernel_bytes;
-    in_sandboxes + pages.max(record.store_bytes) + sum.manifest_bytes.max(own_growth)
+    KeptParts {
+        resident_bytes: sum.resident_bytes / count,
+        kernel_bytes: (sum.page_table_bytes + sum.kernel_bytes) / count,
+        store_bytes: pages.max(record.store_bytes) / count,
+        table_bytes: sum.manifest_bytes.max(own_growth) / count,
+    }
 }
 
 /// A node for the bench. As many sandboxes as it has `sleep_slots` may fall asleep at the same time.

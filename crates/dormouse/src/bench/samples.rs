@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use report::bench::{Measured, Outcome};
+use report::bench::{KeptParts, Measured, Outcome};
 use report::stats::Summary;
 
 use super::keep::{Asleep, Woken};
@@ -16,6 +16,7 @@ pub(crate) struct Answers(HashMap<u64, String>);
 pub(crate) struct Samples {
     warm_bytes: Vec<u64>,
     kept_bytes: Vec<u64>,
+    kept_parts: Option<KeptParts>,
     sleep_us: Vec<u64>,
     wake_us: Vec<u64>,
     right: u64,
@@ -36,6 +37,7 @@ impl Samples {
         if measured {
             self.warm_bytes.push(asleep.warm_bytes);
             self.kept_bytes.push(asleep.kept_bytes);
+            self.kept_parts = asleep.kept_parts;
             self.sleep_us.extend(asleep.sleep_us);
             self.wake_us.push(woken.wake_us);
         }
@@ -54,6 +56,7 @@ impl Samples {
             (Some(warm_bytes), Some(kept_bytes), Some(wake_us)) => Outcome::Measured(Measured {
                 warm_bytes,
                 kept_bytes,
+                kept_parts: self.kept_parts,
                 sleep_us: Summary::of(&self.sleep_us),
                 wake_us,
                 answers_right: self.right,
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     fn round(samples: &mut Samples, answers: &mut Answers, answer: &str, measured: bool) {
-        let asleep = Asleep { warm_bytes: 100, kept_bytes: 3, sleep_us: Some(40) };
+        let asleep = Asleep { warm_bytes: 100, kept_bytes: 3, kept_parts: None, sleep_us: Some(40) };
         samples.add(answers, 1, &asleep, Woken { wake_us: 7, answer: answer.to_owned() }, measured);
     }
 

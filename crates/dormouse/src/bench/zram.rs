@@ -160,6 +160,7 @@ impl Keep for Swapped<'_> {
         Ok(Asleep {
             warm_bytes,
             kept_bytes: memory.private_bytes + memory.kernel_bytes + held_bytes,
+            kept_parts: None,
             sleep_us,
         })
     }

@@ -62,7 +62,7 @@ impl Server {
             (loaded.keep_warm, loaded.keep_dedup) = (Some(NEVER), Some(NEVER));
             catalogue.insert(loaded);
         }
-        let node = serve::start_node(data.path(), None)?;
+        let node = serve::start_node(data.path(), |_| {})?;
         let listen = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let python = Some(python.program.clone());
         let config = ServerConfig { listen, python, ..ServerConfig::new(catalogue, data.path()) };

@@ -63,10 +63,13 @@ impl Stage<'_> {
     pub(super) fn await_all_back(&self, at: At) {
         self.await_promise(at, Promise::Empty, || {
             let record = self.node.record();
-            let pages = if record.shadows == 0 { record.store_pages } else { 0 };
+            let is_empty = record.shadows == 0;
+            let [pages, tables] =
+                if is_empty { [record.store_pages, record.store_table_bytes] } else { [0; 2] };
             let left = [
                 (record.coming_back, "sandboxes without all their memory"),
                 (pages, "pages"),
+                (tables, "bytes of tables and registry"),
                 (record.bases, "bases"),
                 (record.store_strays, "strays"),
             ];
