@@ -162,14 +162,36 @@ pub struct Measured {
     /// The same in parts at the last sleep, where they are known.
     #[serde(default)]
     pub kept_parts: Option<KeptParts>,
+    /// The same the first time, when all its memory has to be encoded; absent where nothing is.
+    #[serde(default)]
+    pub first_sleep_us: Option<Summary>,
     /// From the command until it sleeps; absent where there is nothing to wait for.
     pub sleep_us: Option<Summary>,
+    /// From a request that comes while it falls asleep until the answer to it is in hand.
+    #[serde(default)]
+    pub disturbed_us: Option<Summary>,
     /// From the command to wake it until the answer to a request is in hand.
     pub wake_us: Summary,
     /// Answers that were what they should be.
     pub answers_right: u64,
     /// Answers that were not.
     pub answers_wrong: u64,
+}
+
+impl Measured {
+    /// What falling asleep takes, where memory is encoded, and what it is to a request that comes meanwhile.
+    fn sleeps(&self) -> Option<String> {
+        let (first, again, disturbed) = (self.first_sleep_us?, self.sleep_us?, self.disturbed_us?);
+        let speed = |us: u64| format!("{} ({} MB/s)", micros(us), self.warm_bytes / us.max(1));
+        Some(format!(
+            "falls asleep in {} the first time, in {} later; a request that comes meanwhile has its answer after {}, \
+             {} at most",
+            speed(first.p50),
+            speed(again.p50),
+            micros(disturbed.p50),
+            micros(disturbed.max)
+        ))
+    }
 }
 
 impl fmt::Display for Way {
@@ -244,6 +266,7 @@ impl SleepBench {
         }
         self.absences()
             .chain(self.parts())
+            .chain(self.sleeps())
             .chain(self.notes.iter().cloned())
             .for_each(|note| table.note(&note));
         format!("{}\n\n{}", self.headline(), table.render(width))
@@ -265,6 +288,18 @@ impl SleepBench {
                     Some(format!("{}, {}: {parts}", worker.worker, way.label()))
                 }
                 _ => None,
+            })
+        })
+    }
+
+    /// A line for each way that takes time to fall asleep.
+    fn sleeps(&self) -> impl Iterator<Item = String> {
+        self.workers.iter().flat_map(|worker| {
+            worker.ways.iter().filter_map(|WayResult { way, outcome }| match outcome {
+                Outcome::Measured(measured) => {
+                    Some(format!("{}, {}: {}", worker.worker, way.label(), measured.sleeps()?))
+                }
+                Outcome::Absent { .. } => None,
             })
         })
     }
@@ -328,7 +363,9 @@ pub(crate) mod specimen {
             warm_bytes: warm << 10,
             kept_bytes: kept << 10,
             kept_parts: None,
+            first_sleep_us: None,
             sleep_us: sleep.map(summary),
+            disturbed_us: None,
             wake_us: summary(wake),
             answers_right: 11,
             answers_wrong: 0,

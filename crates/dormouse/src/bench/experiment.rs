@@ -80,6 +80,9 @@ impl<'a> Experiment<'a> {
                 }
             }
         }
+        for contender in &mut contenders {
+            self.disturb(contender, &mut answers)?;
+        }
         Ok(WorkerResult {
             worker: self.kind.name().to_owned(),
             ways: contenders.into_iter().map(Contender::result).collect(),
@@ -125,6 +128,21 @@ impl<'a> Experiment<'a> {
         Ok(())
     }
 
+    /// Requests that come while it falls asleep, at moments that are spread over the time that it needs.
+    fn disturb(&self, contender: &mut Contender<'a>, answers: &mut Answers) -> Result<(), BenchError> {
+        let rounds = self.setting.rounds;
+        for round in 1..=rounds {
+            let Ok(keep) = &mut contender.keep else { return Ok(()) };
+            let part = (round as f64 - 0.5) / rounds as f64;
+            match self.contain(keep.disturb(round, part))? {
+                Ok(None) => return Ok(()),
+                Ok(Some(woken)) => contender.samples.add_disturbed(answers, round, woken),
+                Err(why) => contender.keep = Err(why),
+            }
+        }
+        Ok(())
+    }
+
     /// A way that fails leaves the others in the race. An interruption ends the race, also where it looks like the
     /// failure of a program that was interrupted with us.
     fn contain<T>(&self, result: Result<T, BenchError>) -> Result<Result<T, String>, BenchError> {
@@ -144,7 +162,7 @@ impl<'a> Experiment<'a> {
 impl Contender<'_> {
     fn result(self) -> WayResult {
         let outcome = match self.keep {
-            Ok(_) => self.samples.outcome(),
+            Ok(keep) => self.samples.outcome(keep.first_sleeps_us()),
             Err(why) => Outcome::Absent { why },
         };
         WayResult { way: self.way, outcome }

@@ -12,6 +12,17 @@ pub(crate) trait Keep {
 
     /// Wakes it for request `number`. It is warm again.
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError>;
+
+    /// Has request `number` come while a worker that is warm falls asleep, when it has used that `part` of the time that
+    /// it needs (0 to 1). It is warm again. `None`: falling asleep takes no time.
+    fn disturb(&mut self, _number: u64, _part: f64) -> Result<Option<Woken>, BenchError> {
+        Ok(None)
+    }
+
+    /// How long the first sleeps took, where there was something to encode; microseconds.
+    fn first_sleeps_us(&self) -> &[u64] {
+        &[]
+    }
 }
 
 /// A worker that sleeps.

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing};
+use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing, SleepError};
 use protocol::{Depth, NodeRecord, State};
 use report::bench::{KeptParts, Way};
 use tokio::runtime::Handle;
@@ -28,6 +28,10 @@ pub(crate) struct Ours {
     own: Own,
     /// What this process and the guard would have without sandboxes.
     own_bytes_before: u64,
+    /// How long the first sleep of each took.
+    first_sleeps_us: Vec<u64>,
+    /// How long the last sleep took.
+    last_sleep_us: u64,
 }
 
 /// This process, which is the node of all ways that are dormouse's: each of them is counted an equal part of its growth.
@@ -62,8 +66,16 @@ impl Ours {
         let node = start_node(workshop, &format!("{}-{depth}", kind.name()), 1)?;
         let others_growth = own_bytes()?.saturating_sub(own.bytes_before);
         let own_bytes_before = node.record().own_resident_bytes.saturating_sub(others_growth);
-        let (runtime, turn) = (runtime.clone(), 0);
-        let mut ours = Ours { runtime, node, sandboxes: Vec::new(), turn, own, own_bytes_before };
+        let mut ours = Ours {
+            runtime: runtime.clone(),
+            node,
+            sandboxes: Vec::new(),
+            turn: 0,
+            own,
+            own_bytes_before,
+            first_sleeps_us: Vec::new(),
+            last_sleep_us: 0,
+        };
         for number in 0..sandboxes {
             let (spec, line) = launch_spec(workshop, (kind, depth), number);
             let sandbox = ours.node.launch(spec).map_err(BenchError::ours("launch a sandbox"))?;
@@ -73,15 +85,45 @@ impl Ours {
             line.ask_when_ready(0)?.answer()?;
             sandbox.mark_ready().map_err(BenchError::ours("mark a sandbox ready"))?;
         }
-        ours.sleep()?;
+        ours.first_sleeps_us = ours.all_sleep()?;
         for number in 0..sandboxes as u64 {
             ours.wake(number)?;
         }
         Ok(ours)
     }
-}
 
-impl Ours {
+    /// Puts those that are awake to sleep, one after the other; how long each took.
+    fn all_sleep(&mut self) -> Result<Vec<u64>, BenchError> {
+        let mut took = Vec::new();
+        for (sandbox, _) in self.sandboxes.iter().filter(|(sandbox, _)| sandbox.state() == State::Warm) {
+            let started = Instant::now();
+            self.runtime.block_on(sandbox.sleep()).map_err(BenchError::ours("put a sandbox to sleep"))?;
+            took.push(micros_since(started));
+        }
+        self.last_sleep_us = took.last().copied().unwrap_or(self.last_sleep_us);
+        Ok(took)
+    }
+
+    /// The sandbox whose turn it is.
+    fn next(&mut self) -> Result<(Sandbox, Line), BenchError> {
+        let place = self.turn % self.sandboxes.len().max(1);
+        self.turn += 1;
+        let none = || BenchError::Ours { doing: "wake a sandbox", said: "there is none".to_owned() };
+        self.sandboxes.get(place).cloned().ok_or_else(none)
+    }
+
+    /// Asks a sandbox, which is not busy, and waits for its answer.
+    fn ask(&self, (sandbox, line): &(Sandbox, Line), number: u64) -> Result<Woken, BenchError> {
+        let asked = line.ask(number)?;
+        let started = Instant::now();
+        self.runtime.block_on(sandbox.wake()).map_err(BenchError::ours("wake a sandbox"))?;
+        sandbox.begin_invocation().map_err(BenchError::ours("begin an invocation"))?;
+        let answer = asked.answer()?;
+        let wake_us = micros_since(started);
+        sandbox.end_invocation().map_err(BenchError::ours("end an invocation"))?;
+        Ok(Woken { wake_us, answer })
+    }
+
     /// A function that is idle has all its memory, as the rivals have it.
     fn await_all_back(&self) -> Result<(), BenchError> {
         let started = Instant::now();
@@ -102,12 +144,7 @@ impl Ours {
 impl Keep for Ours {
     fn sleep(&mut self) -> Result<Asleep, BenchError> {
         self.await_all_back()?;
-        let mut sleep_us = None;
-        for (sandbox, _) in self.sandboxes.iter().filter(|(sandbox, _)| sandbox.state() == State::Warm) {
-            let started = Instant::now();
-            self.runtime.block_on(sandbox.sleep()).map_err(BenchError::ours("put a sandbox to sleep"))?;
-            sleep_us = Some(micros_since(started));
-        }
+        let sleep_us = self.all_sleep()?.last().copied();
         let record = self.node.record();
         tracing::debug!(?record, "all asleep");
         let own_growth = record.own_resident_bytes.saturating_sub(self.own_bytes_before) / self.own.nodes;
@@ -119,19 +156,27 @@ impl Keep for Ours {
     }
 
     fn wake(&mut self, number: u64) -> Result<Woken, BenchError> {
-        let place = self.turn % self.sandboxes.len().max(1);
-        self.turn += 1;
-        let Some((sandbox, line)) = self.sandboxes.get(place) else {
-            return Err(BenchError::Ours { doing: "wake a sandbox", said: "there is none".to_owned() });
-        };
-        let asked = line.ask(number)?;
-        let started = Instant::now();
-        self.runtime.block_on(sandbox.wake()).map_err(BenchError::ours("wake a sandbox"))?;
-        sandbox.begin_invocation().map_err(BenchError::ours("begin an invocation"))?;
-        let answer = asked.answer()?;
-        let wake_us = micros_since(started);
-        sandbox.end_invocation().map_err(BenchError::ours("end an invocation"))?;
-        Ok(Woken { wake_us, answer })
+        let next = self.next()?;
+        self.ask(&next, number)
+    }
+
+    fn disturb(&mut self, number: u64, part: f64) -> Result<Option<Woken>, BenchError> {
+        let next = self.next()?;
+        self.ask(&next, number)?; // So that it has slept before, and is the only one that is awake.
+        self.await_all_back()?;
+        let (runtime, sandbox) = (self.runtime.clone(), next.0.clone());
+        let falls_asleep = std::thread::spawn(move || runtime.block_on(sandbox.sleep()));
+        std::thread::sleep(Duration::from_micros((self.last_sleep_us as f64 * part) as u64));
+        let woken = self.ask(&next, number)?;
+        match falls_asleep.join() {
+            Ok(Ok(_) | Err(SleepError::Interrupted)) => Ok(Some(woken)),
+            Ok(Err(error)) => Err(BenchError::ours("put a sandbox to sleep")(error)),
+            Err(_) => Err(BenchError::Ours { doing: "put a sandbox to sleep", said: "it panicked".to_owned() }),
+        }
+    }
+
+    fn first_sleeps_us(&self) -> &[u64] {
+        &self.first_sleeps_us
     }
 }
 

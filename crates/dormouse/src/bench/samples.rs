@@ -19,6 +19,7 @@ pub(crate) struct Samples {
     kept_parts: Option<KeptParts>,
     sleep_us: Vec<u64>,
     wake_us: Vec<u64>,
+    disturbed_us: Vec<u64>,
     right: u64,
     wrong: u64,
 }
@@ -41,6 +42,16 @@ impl Samples {
             self.sleep_us.extend(asleep.sleep_us);
             self.wake_us.push(woken.wake_us);
         }
+        self.look_at(answers, number, woken);
+    }
+
+    /// Adds a request that came while the worker fell asleep.
+    pub(crate) fn add_disturbed(&mut self, answers: &mut Answers, number: u64, woken: Woken) {
+        self.disturbed_us.push(woken.wake_us);
+        self.look_at(answers, number, woken);
+    }
+
+    fn look_at(&mut self, answers: &mut Answers, number: u64, woken: Woken) {
         let expected = answers.0.entry(number).or_insert_with(|| woken.answer.clone());
         match *expected == woken.answer {
             true => self.right += 1,
@@ -49,7 +60,7 @@ impl Samples {
     }
 
     /// The figures.
-    pub(crate) fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self, first_sleeps_us: &[u64]) -> Outcome {
         let median = |samples| Summary::of(samples).map(|summary| summary.p50);
         let (warm, kept) = (median(&self.warm_bytes), median(&self.kept_bytes));
         match (warm, kept, Summary::of(&self.wake_us)) {
@@ -57,7 +68,9 @@ impl Samples {
                 warm_bytes,
                 kept_bytes,
                 kept_parts: self.kept_parts,
+                first_sleep_us: Summary::of(first_sleeps_us),
                 sleep_us: Summary::of(&self.sleep_us),
+                disturbed_us: Summary::of(&self.disturbed_us),
                 wake_us,
                 answers_right: self.right,
                 answers_wrong: self.wrong,
@@ -82,7 +95,7 @@ mod tests {
         for &(answer, measured) in rounds {
             round(&mut samples, &mut answers, answer, measured);
         }
-        let counts = match samples.outcome() {
+        let counts = match samples.outcome(&[]) {
             Outcome::Measured(measured) => {
                 Some((measured.wake_us.count, measured.answers_right, measured.answers_wrong))
             }
