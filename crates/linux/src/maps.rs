@@ -1,12 +1,15 @@
 //! The mappings of a process, as `/proc/PID/smaps` tells them.
 
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 
 use pages::{PageAddr, PageRange};
 
 /// No real process comes near: `vm.max_map_count` is 65,530 by default.
 const MAPPINGS_MAX: usize = 1 << 20;
+
+/// So much of the text is read before a caller may give up.
+const READ_BYTES: u64 = 16 << 10;
 
 /// One mapping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +135,19 @@ impl Mapping {
 
 /// Reads the mappings of a process, with flags. Walks its page tables: some milliseconds for a large process.
 pub fn read(pid: i32) -> io::Result<Vec<Mapping>> {
-    let text = std::fs::read(format!("/proc/{pid}/smaps"))?;
+    read_unless(pid, &|| false)
+}
+
+/// The same, unless `give_up` says meanwhile that it is no longer wanted; then an error.
+pub fn read_unless(pid: i32, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mapping>> {
+    let mut file = std::fs::File::open(format!("/proc/{pid}/smaps"))?;
+    let mut text = Vec::new();
+    // The kernel hands out what fits into a page, so each of these takes some ten microseconds.
+    while Read::by_ref(&mut file).take(READ_BYTES).read_to_end(&mut text)? > 0 {
+        if give_up() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+    }
     parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

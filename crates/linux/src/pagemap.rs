@@ -85,14 +85,19 @@ impl PageMap {
     }
 
     /// Looks at all `mappings`, which are in order, at once, and from then on answers from what it saw: for a process
-    /// that is stopped. To look at each of a thousand mappings takes several times as long.
-    pub fn look_over<'a>(&mut self, mappings: impl IntoIterator<Item = &'a Mapping>) -> io::Result<()> {
+    /// that is stopped. To look at each of a thousand mappings takes several times as long. An error if `give_up` says
+    /// meanwhile that it is no longer wanted.
+    pub fn look_over<'a>(
+        &mut self,
+        mappings: impl IntoIterator<Item = &'a Mapping>,
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
         self.seen = None;
         let mut mappings = mappings.into_iter().filter(|mapping| !mapping.is_kernels());
         let Some(first) = mappings.next() else { return Ok(()) };
         let (start, end) = (first.start, mappings.last().unwrap_or(first).end);
         let mut regions = Vec::new();
-        if self.scan(start, end, &mut regions)? {
+        if self.scan(start, end, &mut regions, give_up)? {
             self.seen = Some(Seen { start, end, regions });
         }
         Ok(())
@@ -138,7 +143,7 @@ impl PageMap {
     ) -> io::Result<bool> {
         let mut found = Vec::new();
         let is_seen = self.seen.as_ref().is_some_and(|seen| seen.start <= start && end <= seen.end);
-        if !is_seen && !self.scan(start, end, &mut found)? {
+        if !is_seen && !self.scan(start, end, &mut found, &|| false)? {
             return Ok(false);
         }
         let regions = match &self.seen {
@@ -164,9 +169,15 @@ impl PageMap {
     }
 
     /// Appends all regions of pages that are present or swapped out. `false`, and nothing, if this kernel cannot tell.
-    fn scan(&mut self, start: u64, end: u64, found: &mut Vec<Region>) -> io::Result<bool> {
+    fn scan(
+        &mut self,
+        start: u64,
+        end: u64,
+        found: &mut Vec<Region>,
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<bool> {
         while self.by_scan {
-            match self.try_scan(start, end, found) {
+            match self.try_scan(start, end, found, give_up) {
                 // ENOTTY: this kernel does not know the call, and will not learn it.
                 Err(error) if error.raw_os_error() == Some(libc::ENOTTY) => self.by_scan = false,
                 // EINVAL: it knows no guard pages, and so has none.
@@ -179,10 +190,19 @@ impl PageMap {
         Ok(false)
     }
 
-    fn try_scan(&self, mut start: u64, end: u64, found: &mut Vec<Region>) -> io::Result<()> {
+    fn try_scan(
+        &self,
+        mut start: u64,
+        end: u64,
+        found: &mut Vec<Region>,
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<()> {
         let guard = if self.knows_guards { PAGE_IS_GUARD } else { 0 };
         let mut regions = [Region::default(); RUNS_PER_CALL];
         while start < end {
+            if give_up() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
             let mut arg = ScanArg {
                 size: size_of::<ScanArg>() as u64,
                 start,
@@ -262,7 +282,7 @@ mod tests {
         let mapping = mappings.iter().find(|m| (m.start..m.end).contains(&start)).unwrap();
         let mut runs = Vec::new();
         if is_at_once {
-            page_map.look_over(&mappings).unwrap();
+            page_map.look_over(&mappings, &|| false).unwrap();
             if page_map.by_scan {
                 memory.as_mut()[0] = 1; // Too late to be seen. Without a scan nothing is kept.
             }

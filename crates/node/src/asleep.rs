@@ -19,6 +19,8 @@ pub(crate) struct Asleep {
     pub(crate) rseq: Vec<RseqArea>,
     /// Whether it may run before all is back.
     pub(crate) lazy: bool,
+    /// Whether pages stayed only because an invocation came: what a wake touches of them is not seen.
+    pub(crate) is_partial: bool,
 }
 
 /// What keeps the processes from running.

@@ -2,6 +2,7 @@
 //! Whether to dedup at all is not decided here: that is `brain`.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ use protocol::{Depth, SleepRecord};
 use crate::asleep::{Asleep, Hold};
 use crate::base::Portrait;
 use crate::body::Body;
-use crate::encode::encode;
+use crate::encode::{Put, encode};
 use crate::fail_point;
 use crate::lineage::Role;
 use crate::memory_hash::{self, MemoryHash};
@@ -26,7 +27,7 @@ use crate::{PageStore, WorkingSet};
 /// What a sleep is given.
 pub(crate) struct Bed<'a> {
     /// Where the pages go.
-    pub(crate) store: &'a PageStore,
+    pub(crate) store: &'a Arc<PageStore>,
     /// With whom they may be shared.
     pub(crate) domain: &'a Domain,
     /// What it is to sandboxes like it.
@@ -99,8 +100,9 @@ pub(crate) struct Slept {
     pub(crate) portraits: Option<Vec<Portrait>>,
 }
 
-/// Dedups one sandbox. On any error but `HalfEmptied` and `Died` it runs on, unharmed.
-pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError> {
+/// Dedups one sandbox. On any error but `HalfEmptied` and `Died` it runs on, unharmed. What was put in vain stays
+/// in `put`.
+pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>, put: &mut Put) -> Result<Slept, DedupError> {
     let mut clock = Clock::start();
     let tree = body.stop(&|| bed.is_interrupted())?; // Dropping it lets them run on, unharmed,
     let mut record = SleepRecord { processes: tree.processes().len() as u32, ..SleepRecord::default() };
@@ -112,7 +114,7 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError>
     let hash = bed.hash.then(|| hash(&tree)).transpose()?;
     record.scan_us = clock.lap();
     let surveys: Vec<&Survey> = patients.iter().map(|patient| &patient.survey).collect();
-    let mut put = encode(&surveys, bed)?; // All of it is in the store, and checked,
+    encode(&surveys, bed, put)?; // All of it is in the store, and checked,
     put.count(&mut record);
     record.unchanged_pages = surveys.iter().map(|survey| pages_of(&survey.unchanged_runs())).sum();
     record.same_pages -= record.unchanged_pages;
@@ -123,13 +125,16 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError>
     if bed.is_interrupted() {
         return Err(DedupError::Interrupted); // The last moment at which turning back costs nothing.
     }
-    let mut pinned = put.pin()?; // so it may leave,
+    put.pin()?; // so it may leave,
     let means = body.means();
     patients.iter_mut().try_for_each(|patient| patient.make_ready(body, means, bed.lazy))?;
     fail_point::reach("planted");
     tree.memory_leaves(); // until here: from now on dropping it kills them.
     let mut spaces = Vec::new();
-    for (patient, manifest) in patients.into_iter().zip(pinned.manifests.clone()) {
+    for (at, mut patient) in patients.into_iter().enumerate() {
+        let stay = patient.lose(bed.working_set.of_process(at), &|| bed.is_interrupted())?;
+        record.stayed_pages += pages_of(&stay);
+        let Some(manifest) = put.next_manifest(&stay) else { break }; // There is one for each.
         spaces.push(empty(body, patient, manifest, bed.lazy)?);
         fail_point::reach("emptied-one");
     }
@@ -138,9 +143,11 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>) -> Result<Slept, DedupError>
     let rseq = tree.rseq_areas();
     let hold = hold(body, tree)?;
     fail_point::reach("asleep");
-    pinned.manifests.clear(); // From here on they are the sleeper's.
+    put.hand_over();
     record.total_us = clock.total();
-    let asleep = Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault };
+    let is_partial = record.stayed_pages > 0;
+    let portraits = portraits.filter(|_| !is_partial); // A base has all that the others may have.
+    let asleep = Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault, is_partial };
     Ok(Slept { asleep, record, portraits })
 }
 

@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::asleep::{Asleep, Hold};
 use crate::body::Body;
 use crate::dedup::{Bed, DedupError, Slept, dedup};
+use crate::encode::Put;
 use crate::lazy::Lazy;
 use crate::lineage::{Lineage, Role};
 use crate::restore::{Restored, restore};
@@ -41,6 +42,8 @@ pub(crate) struct Driver {
     pub(crate) asleep: Option<Asleep>,
     /// Memory that is still on its way back while the sandbox runs.
     pub(crate) lazy: Option<Lazy>,
+    /// What the last sleep put in vain, until there is time to give it back.
+    pub(crate) leftover: Option<Put>,
 }
 
 impl Driver {
@@ -81,6 +84,9 @@ impl Driver {
         {
             self.finish_when_idle();
         }
+        if self.lazy.is_none() {
+            self.tidy_up();
+        }
         let held = self.is_held();
         let is_late = linux::trace::release_late();
         let mut fds = vec![
@@ -97,6 +103,13 @@ impl Driver {
         // EINTR and the like: look again.
         let _ = poll(&mut fds, timeout.as_ref());
         fds[1].revents().contains(PollFlags::IN)
+    }
+
+    /// Gives back what the last sleep needed and nobody needs now. Takes milliseconds.
+    fn tidy_up(&mut self) {
+        if self.leftover.take().is_some() {
+            linux::heap::give_back();
+        }
     }
 
     /// Whether it sleeps in a way that hides its death. If it died there, it is let go, so that its death shows.
@@ -142,7 +155,6 @@ impl Driver {
         match result {
             Ok(Slept { asleep, record, portraits }) => {
                 tracing::debug!(sandbox = %self.inner.id, ?record, "asleep");
-                linux::heap::give_back(); // What was needed to encode is not needed again soon.
                 let mut facts = self.inner.facts();
                 facts.manifests = asleep.spaces.iter().map(|space| Arc::clone(&space.manifest)).collect();
                 facts.warm_bytes = Some(pages::PAGE_SIZE as u64 * record.own_pages());
@@ -187,7 +199,8 @@ impl Driver {
             depth: self.inner.depth,
             hash,
         };
-        dedup(&mut self.body, &bed)
+        let put = self.leftover.insert(Put::new(&bed));
+        dedup(&mut self.body, &bed, put)
     }
 
     /// Sandboxes with the same layout touch the same pages: what one has learned serves all.
@@ -302,6 +315,7 @@ impl Driver {
     fn bury(mut self) {
         self.kill("its first process ended");
         self.lazy = None; // After the kill: children of it may still wait for pages.
+        self.leftover = None;
         let exit = match self.body.root.reap() {
             Some(signal @ ..0) => Exit::Signal(-signal),
             Some(code) => Exit::Code(code),

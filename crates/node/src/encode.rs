@@ -21,15 +21,34 @@ use crate::survey::{Survey, Unchanged};
 /// Threads that read and encode one sandbox.
 const ENCODE_THREADS: usize = 2;
 
-/// What was put for each process, which goes back to the store unless it becomes manifests.
-pub(crate) struct Put<'a> {
-    store: &'a PageStore,
+/// What a sleep puts: first as it comes, then as a manifest for each process. What nobody has taken over when this is
+/// dropped goes back to the store, which takes milliseconds: to be done when nobody waits.
+pub(crate) struct Put {
+    store: Arc<PageStore>,
     processes: VecDeque<Vec<(PageAddr, Vec<Encoding>)>>,
     /// Of each process, if it was put as a base.
     pub(crate) portraits: Option<Vec<Portrait>>,
+    pinned: VecDeque<Manifest>,
+    /// Those that the sleeper has, too, until it has them alone.
+    shared: Vec<Arc<Manifest>>,
+    /// Of pages that stayed in their processes after all.
+    unneeded: Vec<Manifest>,
 }
 
-impl<'a> Put<'a> {
+impl Put {
+    /// Nothing yet.
+    pub(crate) fn new(bed: &Bed<'_>) -> Put {
+        let is_base = matches!(bed.role, Role::Base(_));
+        Put {
+            store: Arc::clone(bed.store),
+            processes: VecDeque::new(),
+            portraits: is_base.then(Vec::new),
+            pinned: VecDeque::new(),
+            shared: Vec::new(),
+            unneeded: Vec::new(),
+        }
+    }
+
     pub(crate) fn count(&self, record: &mut SleepRecord) {
         for encoding in self.processes.iter().flatten().flat_map(|(_, encodings)| encodings) {
             *match encoding {
@@ -42,14 +61,13 @@ impl<'a> Put<'a> {
         }
     }
 
-    /// One manifest for each process.
-    pub(crate) fn pin(mut self) -> Result<Pinned<'a>, DedupError> {
-        let mut pinned = Pinned { store: self.store, manifests: Vec::new() };
+    /// Makes a manifest for each process.
+    pub(crate) fn pin(&mut self) -> Result<(), DedupError> {
         while let Some(process) = self.processes.pop_front() {
             let mut builder = ManifestBuilder::new();
             process.iter().for_each(|(start, encodings)| builder.extend(*start, encodings));
             match builder.build() {
-                Ok(manifest) => pinned.manifests.push(Arc::new(manifest)),
+                Ok(manifest) => self.pinned.push_back(manifest),
                 Err(twice) => {
                     // Mappings do not overlap, so the kernel has told us something that we do not understand.
                     self.store.give_back(&twice.encodings);
@@ -57,48 +75,48 @@ impl<'a> Put<'a> {
                 }
             }
         }
-        Ok(pinned)
+        Ok(())
+    }
+
+    /// The manifest of the next process, without the pages that stay in it.
+    pub(crate) fn next_manifest(&mut self, stay: &[PageRange]) -> Option<Arc<Manifest>> {
+        let mut manifest = self.pinned.pop_front()?;
+        self.unneeded.push(manifest.split_off(stay));
+        let manifest = Arc::new(manifest);
+        self.shared.push(Arc::clone(&manifest));
+        Some(manifest)
+    }
+
+    /// The sleeper has its manifests, and gives them back itself.
+    pub(crate) fn hand_over(&mut self) {
+        self.shared.clear();
     }
 }
 
-/// Manifests that give their pages back to the store on drop.
-pub(crate) struct Pinned<'a> {
-    store: &'a PageStore,
-    pub(crate) manifests: Vec<Arc<Manifest>>,
-}
-
-impl Drop for Pinned<'_> {
-    fn drop(&mut self) {
-        // Whoever else had them is gone by now: this was declared first.
-        self.manifests
-            .drain(..)
-            .filter_map(Arc::into_inner)
-            .for_each(|manifest| self.store.release(manifest));
-    }
-}
-
-impl Drop for Put<'_> {
+impl Drop for Put {
     fn drop(&mut self) {
         self.processes.iter().flatten().for_each(|(_, encodings)| self.store.give_back(encodings));
+        // Whoever else had them is gone by now: this was there first.
+        let shared = self.shared.drain(..).filter_map(Arc::into_inner);
+        let manifests = shared.chain(self.pinned.drain(..)).chain(self.unneeded.drain(..));
+        manifests.for_each(|manifest| self.store.release(manifest));
     }
 }
 
-/// Reads every page that can leave, and puts it. On error nothing stays in the store.
-pub(crate) fn encode<'a>(surveys: &[&Survey], bed: &Bed<'a>) -> Result<Put<'a>, DedupError> {
-    let is_base = matches!(bed.role, Role::Base(_));
-    let mut put = Put { store: bed.store, processes: VecDeque::new(), portraits: is_base.then(Vec::new) };
+/// Reads every page that can leave, and puts it.
+pub(crate) fn encode(surveys: &[&Survey], bed: &Bed<'_>, put: &mut Put) -> Result<(), DedupError> {
     for (at, survey) in surveys.iter().enumerate() {
         let process = Mutex::default();
         let reused = reuse(survey, bed, &process);
         let done = reused.and_then(|()| encode_process(survey, bed, at, &process));
         let Process { encodings, prints } = process.into_inner().unwrap_or_else(PoisonError::into_inner);
         put.processes.push_back(encodings);
-        done?; // Dropping `put` gives back what was put.
+        done?;
         if let Some(portraits) = &mut put.portraits {
             portraits.push(Portrait { mapped: base::mapped(&survey.mappings), prints });
         }
     }
-    Ok(put)
+    Ok(())
 }
 
 /// What was put for one process.

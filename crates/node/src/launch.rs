@@ -84,7 +84,8 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
             let inner = Arc::new(inner);
             let body = Body::new(root, family, node.means);
             let working_set = WorkingSet::default();
-            Ok(Driver { inner, body, domain, layout_key, lineage, working_set, asleep: None, lazy: None })
+            let (asleep, lazy, leftover) = (None, None, None);
+            Ok(Driver { inner, body, domain, layout_key, lineage, working_set, asleep, lazy, leftover })
         }
         Err(source) => {
             if let Err(error) = cgroup.remove() {

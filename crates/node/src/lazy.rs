@@ -53,6 +53,8 @@ pub(crate) struct Lazy {
     started: Instant,
     /// Nothing was known of the working set when it woke.
     is_recording: bool,
+    /// What is touched joins the working set.
+    learns: bool,
     /// Pages touched by each process of the tree, until the first answer.
     touched: Vec<Vec<PageRange>>,
     answered: bool,
@@ -86,10 +88,11 @@ struct Spaces {
 
 impl Lazy {
     /// What is out of each space when `filled` is back; the sandbox still stands. All spaces have userfaultfds. If
-    /// nothing is filled, nothing is known of its working set: it is recorded.
+    /// nothing is filled, nothing is known of its working set: it is recorded, unless part of the memory never left.
     pub(crate) fn new(
         spaces: Vec<Space>,
         filled: &WorkingSet,
+        is_partial: bool,
         store: &Arc<PageStore>,
         guard: Option<Arc<Guard>>,
     ) -> Lazy {
@@ -101,7 +104,8 @@ impl Lazy {
             work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
             background: None,
             started: Instant::now(),
-            is_recording: filled.pages() == 0,
+            is_recording: filled.pages() == 0 && !is_partial,
+            learns: filled.pages() > 0 || !is_partial,
             touched,
             answered: false,
             faulted_pages: 0,
@@ -164,10 +168,10 @@ impl Lazy {
 
     /// The first answer is out: what was touched until now joins the working set, and the background may begin.
     pub(crate) fn close_recording(&mut self, working_set: &mut WorkingSet) {
-        if !self.answered {
+        if !self.answered && self.learns {
             self.touched.iter().enumerate().for_each(|(place, ranges)| working_set.add(place, ranges));
-            self.answered = true;
         }
+        self.answered = true;
     }
 
     /// Faults that were served with content.

@@ -14,14 +14,18 @@ use pages::{Manifest, PageRange};
 use protocol::Depth;
 
 use crate::asleep::{Planted, Space};
+use crate::batch::gather;
 use crate::body::{Body, Means};
 use crate::dedup::{Bed, DedupError};
 use crate::fail_point;
-use crate::ranges::common;
+use crate::ranges::{common, without};
 use crate::survey::{Kind, Survey, survey};
 
 /// From the fork of a process to its own program it takes milliseconds.
 const FREE_WITHIN: Duration = Duration::from_secs(2);
+
+/// So much leaves before it is looked whether an invocation has come: half a millisecond.
+const PAGES_PER_PORTION: u64 = 1024;
 
 /// A process that is about to lose its memory.
 pub(crate) struct Patient<'a> {
@@ -39,7 +43,7 @@ pub(crate) fn prepare<'a>(
     body: &Body,
     bed: &Bed<'_>,
 ) -> Result<Patient<'a>, DedupError> {
-    let mut survey = survey(stopped, body.shadow(stopped.pid()))?;
+    let mut survey = survey(stopped, body.shadow(stopped.pid()), &|| bed.is_interrupted())?;
     let vehicle = Vehicle::borrow(stopped, &survey.mappings)?;
     // The kernel writes there when this thread returns from an injected call: that page never leaves.
     if let Some(RseqArea { address, len_bytes }) = vehicle.rseq_area() {
@@ -73,6 +77,33 @@ impl Patient<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Gives memory back to the kernel, a little at a time, what is `hot` last, until `give_up` says that somebody waits for
+    /// the process: then the rest stays in it. Returns what stays.
+    pub(crate) fn lose(
+        &mut self,
+        hot: &[PageRange],
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Vec<PageRange>, DedupError> {
+        let pid = self.survey.pid;
+        let all = self.survey.anonymous_runs();
+        let cold_first = without(&all, hot).into_iter().chain(common(&all, hot));
+        let mut lost = Vec::new();
+        for portion in gather(cold_first, PAGES_PER_PORTION) {
+            if give_up() {
+                lost.sort_unstable();
+                let stay = without(&self.survey.runs(), &lost);
+                self.survey.leave(&stay);
+                return Ok(stay);
+            }
+            let ranges: Vec<_> = portion.iter().map(|r| (r.start().get(), r.end().get())).collect();
+            let done = self.vehicle.empty(&ranges, &mut || {});
+            done.map_err(|source| DedupError::HalfEmptied { pid, source: io::Error::other(source) })?;
+            lost.extend(portion);
+            fail_point::reach("emptied-some");
+        }
+        Ok(Vec::new())
     }
 
     /// Gets a userfaultfd that will note which pages are written. `None`: the kernel is older than 6.7, or refuses.
@@ -164,7 +195,7 @@ fn empty_again(
     let pid = space.pid;
     let broken_io = |source| DedupError::HalfEmptied { pid, source };
     let mut page_map = PageMap::open(pid).map_err(broken_io)?;
-    page_map.look_over(&survey.mappings).map_err(broken_io)?;
+    page_map.look_over(&survey.mappings, &|| false).map_err(broken_io)?;
     let mut present = Vec::new();
     for range in &space.watched {
         page_map.present(range.start().get(), range.end().get(), &mut present).map_err(broken_io)?;

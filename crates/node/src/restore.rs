@@ -82,7 +82,7 @@ pub(crate) fn restore(
     let spaces = std::mem::take(&mut asleep.spaces);
     let pids: Vec<_> = spaces.iter().map(|space| space.pid).collect();
     let lazy = match asleep.lazy {
-        true => Some(Lazy::new(spaces, working_set, &node.store, node.guard.clone())),
+        true => Some(Lazy::new(spaces, working_set, asleep.is_partial, &node.store, node.guard.clone())),
         false => unwatch(spaces).map(|()| None)?,
     };
     fail_point::reach("unwatched");

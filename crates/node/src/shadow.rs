@@ -107,7 +107,7 @@ fn ours<'a>(mappings: &'a [Mapping], faults: &Userfault) -> io::Result<Option<Ve
 /// Pages that hold what the manifest says of their address.
 fn still_as_stored(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
     let mut page_map = PageMap::open(whole.pid)?;
-    page_map.look_over(mappings.iter().copied())?;
+    page_map.look_over(mappings.iter().copied(), &|| false)?;
     let mut runs = Vec::new();
     for mapping in mappings {
         page_map.unwritten(mapping.start, mapping.end, &mut runs)?;

@@ -75,8 +75,15 @@ impl Survey {
         self.unchanged.as_ref().map_or(&[], |unchanged| &unchanged.ranges)
     }
 
-    fn runs(&self) -> Vec<PageRange> {
+    /// Own pages that leave.
+    pub(crate) fn runs(&self) -> Vec<PageRange> {
         self.parts.iter().flat_map(|part| &part.runs).copied().collect()
+    }
+
+    /// Pages of anonymous memory that leave: giving them back to the kernel is all that there is to it.
+    pub(crate) fn anonymous_runs(&self) -> Vec<PageRange> {
+        let parts = self.parts.iter().filter(|part| part.kind == Kind::Anonymous);
+        parts.flat_map(|part| &part.runs).copied().collect()
     }
 
     /// Takes pages out of what can leave: they stay in the process.
@@ -103,12 +110,20 @@ impl Survey {
 }
 
 /// Surveys one process. `LeftWarm` when something in it cannot be carried.
-pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Survey, DedupError> {
+pub(crate) fn survey(
+    stopped: &Stopped,
+    shadow: Option<&Shadow>,
+    give_up: &dyn Fn() -> bool,
+) -> Result<Survey, DedupError> {
     let pid = stopped.pid();
     let io = |source| DedupError::Io { what: "survey", pid, source };
-    let mut mappings = maps::read(pid).map_err(io)?;
+    let in_time = |error| if give_up() { DedupError::Interrupted } else { io(error) };
+    let mut mappings = maps::read_unless(pid, give_up).map_err(in_time)?;
     let mut page_map = PageMap::open(pid).map_err(io)?;
-    let _ = page_map.look_over(&mappings); // Else it looks at each by itself, and says which it cannot look at.
+    let looked = page_map.look_over(&mappings, give_up);
+    if looked.is_err() && give_up() {
+        return Err(DedupError::Interrupted);
+    } // Else, on an error, it looks at each by itself, and says which it cannot look at.
     let unchanged = shadow.map(|shadow| -> std::io::Result<Unchanged> {
         let ranges = shadow.unwritten(&mut mappings, &mut page_map)?;
         Ok(Unchanged { manifest: Arc::clone(&shadow.manifest), ranges })

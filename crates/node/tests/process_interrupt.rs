@@ -9,11 +9,31 @@ use std::time::{Duration, Instant};
 
 use common::{Bench, Way, every_way, sandbox, wait};
 use node::SleepError;
-use protocol::State;
-use testkit::Subject;
+use protocol::{SleepRecord, State};
+use testkit::{Specimen, Subject};
 
 /// Moments, spread evenly over the time that a sleep takes.
 const MOMENTS: u32 = 24;
+
+/// Falls asleep, and is woken so long after that has begun.
+#[track_caller]
+fn sleep_and_wake_after(specimen: &Specimen, after: Duration) -> Result<SleepRecord, SleepError> {
+    let sandbox = sandbox(specimen).clone();
+    std::thread::scope(|scope| {
+        let sleep = scope.spawn(|| wait(sandbox.sleep()));
+        while !matches!(sandbox.state(), State::Freezing | State::Dedup) {
+            std::hint::spin_loop();
+        }
+        let started = Instant::now();
+        while started.elapsed() < after {
+            std::hint::spin_loop();
+        }
+        let woken = wait(sandbox.wake()).unwrap();
+        let slept = sleep.join().unwrap();
+        assert_eq!(woken.is_some(), slept.is_ok(), "woken if and only if it slept");
+        slept
+    })
+}
 
 /// Falls asleep, and is woken after each part of the time that this took undisturbed.
 #[track_caller]
@@ -25,27 +45,13 @@ fn check((way, configure): Way, subject: &Subject) {
     bench.wake(&specimen);
     let mut interrupted = 0;
     for moment in 0..MOMENTS {
-        let sandbox = sandbox(&specimen).clone();
-        let slept = std::thread::scope(|scope| {
-            let sleep = scope.spawn(|| wait(sandbox.sleep()));
-            while !matches!(sandbox.state(), State::Freezing | State::Dedup) {
-                std::hint::spin_loop();
-            }
-            let started = Instant::now();
-            while started.elapsed() < undisturbed * moment / MOMENTS {
-                std::hint::spin_loop();
-            }
-            let woken = wait(sandbox.wake()).unwrap();
-            let slept = sleep.join().unwrap();
-            assert_eq!(woken.is_some(), slept.is_ok(), "{way}: woken if and only if it slept");
-            slept
-        });
+        let slept = sleep_and_wake_after(&specimen, undisturbed * moment / MOMENTS);
         match slept {
             Ok(_) => {}
             Err(SleepError::Interrupted) => interrupted += 1,
             Err(error) => panic!("{way}: {error}"),
         }
-        assert_eq!(sandbox.state(), State::Warm, "{way}");
+        assert_eq!(sandbox(&specimen).state(), State::Warm, "{way}");
         assert_eq!(specimen.ask("checksum").unwrap(), before, "{way}, moment {moment}");
     }
     assert_eq!(bench.node.record().sleeps_interrupted, interrupted, "{way}");
@@ -59,6 +65,50 @@ fn a_wake_in_the_middle_of_falling_asleep_wins() {
     for way in every_way() {
         check(way, &Subject::specimen(&["memory", "41", "24"]));
     }
+}
+
+/// A wake that comes when memory is leaving finds the rest of it in its place, and what it needs most.
+#[track_caller]
+fn check_emptying((way, configure): Way, subject: &Subject) -> u64 {
+    let bench = Bench::with(configure);
+    let mut specimen = bench.launch(subject);
+    let before = specimen.ask("checksum").unwrap();
+    let mut stayed = 0;
+    for moment in 0..MOMENTS {
+        let undisturbed = bench.sleep(&specimen);
+        bench.wake(&specimen);
+        assert_eq!(specimen.ask("checksum").unwrap(), before, "{way}");
+        let leaving = undisturbed.total_us - undisturbed.empty_us
+            + undisturbed.empty_us * u64::from(moment) / u64::from(MOMENTS);
+        match sleep_and_wake_after(&specimen, Duration::from_micros(leaving)) {
+            Ok(slept) => {
+                assert!(slept.stayed_pages < slept.own_pages(), "{way}: {slept:?}");
+                stayed += u64::from(slept.stayed_pages > 0);
+            }
+            Err(SleepError::Interrupted) => {}
+            Err(error) => panic!("{way}: {error}"),
+        }
+        assert_eq!(specimen.ask("checksum").unwrap(), before, "{way}, moment {moment}");
+    }
+    let found = bench.check(&specimen);
+    assert!(found.is_same(), "{way}: {found:?}");
+    stayed
+}
+
+#[test]
+fn a_wake_while_memory_leaves_finds_the_rest_of_it() {
+    let stayed: u64 = every_way()
+        .into_iter()
+        .map(|way| check_emptying(way, &Subject::specimen(&["memory", "42", "64"])))
+        .sum();
+    assert!(stayed > 0, "no wake came while memory was leaving");
+}
+
+#[test]
+fn a_wake_while_a_tree_is_emptied_finds_the_rest_of_it() {
+    let stayed: u64 =
+        every_way().into_iter().map(|way| check_emptying(way, &Subject::specimen(&["tree", "2", "3"]))).sum();
+    assert!(stayed > 0, "no wake came while memory was leaving");
 }
 
 #[test]

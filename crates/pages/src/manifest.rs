@@ -35,6 +35,12 @@ impl Run {
         PageRange::new(self.start, u64::from(self.pages))
     }
 
+    /// The part of it in `part`, which lies in it.
+    fn part(&self, part: PageRange) -> Option<Self> {
+        let content = self.content.plus(part.start().pages_since(self.start) as u32)?;
+        Some(Self { start: part.start(), pages: part.pages() as u32, content })
+    }
+
     /// The slots of its pages in `part`, which lies in it; none if they are zero.
     fn pages_in(&self, part: PageRange) -> impl Iterator<Item = (PageAddr, SlotId)> {
         let before = part.start().pages_since(self.start) as u32;
@@ -82,6 +88,24 @@ impl Manifest {
 
     pub(crate) fn as_runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Takes what it says of `ranges`, which are sorted and do not overlap, out of it, with the references.
+    pub fn split_off(&mut self, ranges: &[PageRange]) -> Self {
+        let (mut kept, mut taken) = (Vec::new(), Vec::new());
+        for run in &self.runs {
+            let mut at = run.start;
+            let first = ranges.partition_point(|range| range.end() <= at);
+            for hole in ranges[first..].iter().map_while(|range| run.range().intersect(*range)) {
+                kept.extend(run.part(PageRange::from_bounds(at, hole.start())));
+                taken.extend(run.part(hole));
+                at = hole.end();
+            }
+            kept.extend(run.part(PageRange::from_bounds(at, run.range().end())));
+        }
+        kept.retain(|run: &Run| run.pages > 0);
+        *self = Self::from_runs(kept);
+        Self::from_runs(taken)
     }
 
     /// What stands at `addr`; `None` if the manifest says nothing about it.
@@ -272,6 +296,34 @@ mod tests {
         );
     }
 
+    /// Of `pages` those in `ranges` (first page, pages) are taken out; each must be in one manifest, and as it was.
+    #[track_caller]
+    fn check_split(pages: &[(u64, Encoding)], ranges: &[(u64, u64)]) {
+        let mut builder = ManifestBuilder::new();
+        pages.iter().for_each(|&(page, encoding)| builder.push(addr(page), encoding));
+        let whole = builder.build().unwrap();
+        let mut kept = Manifest::from_runs(whole.runs.clone());
+        let ranges: Vec<_> =
+            ranges.iter().map(|&(start, pages)| PageRange::new(addr(start), pages)).collect();
+        let taken = kept.split_off(&ranges);
+        assert_eq!(taken.page_count() + kept.page_count(), whole.page_count());
+        for at in (0..300).map(addr) {
+            let is_taken = ranges.iter().any(|range| range.contains(at));
+            let (has, has_not) = if is_taken { (&taken, &kept) } else { (&kept, &taken) };
+            assert_eq!((has.get(at), has_not.get(at)), (whole.get(at), None), "{at}");
+        }
+        assert!(taken.runs().chain(kept.runs()).all(|(range, _)| !range.is_empty()));
+    }
+
+    #[test]
+    fn a_part_is_split_off_with_what_it_holds() {
+        let pages: Vec<_> = (10..40u64).map(|page| (page, slot(page as u32))).collect();
+        check_split(&pages, &[]);
+        check_split(&pages, &[(0, 100)]);
+        check_split(&pages, &[(0, 15), (20, 1), (22, 3), (39, 9)]);
+        check_split(&[], &[(0, 15)]);
+    }
+
     #[test]
     fn a_run_takes_sixteen_bytes() {
         assert_eq!(size_of::<Run>(), 16);
@@ -289,6 +341,20 @@ mod tests {
             let runs = builder.build().unwrap().runs().count();
             let pages: Vec<_> = pages.into_iter().map(|(p, n)| (p, n.map_or(Encoding::Zero, slot))).collect();
             check(&pages, runs);
+        }
+
+        #[test]
+        fn what_is_split_off_and_what_stays_are_the_whole(
+            pages in prop::collection::hash_map(0u64..200, prop::option::of(0u32..50), 0..150),
+            steps in prop::collection::vec((0u64..20, 1u64..20), 0..12),
+        ) {
+            let pages: Vec<_> = pages.into_iter().map(|(p, n)| (p, n.map_or(Encoding::Zero, slot))).collect();
+            let mut at = 0;
+            let ranges = steps.iter().map(|(gap, pages)| {
+                at += gap + pages;
+                (at - pages, *pages)
+            });
+            check_split(&pages, &ranges.collect::<Vec<_>>());
         }
     }
 }

@@ -65,6 +65,9 @@ pub struct SleepRecord {
     pub whole_pages: u64,
     /// Private pages that stayed: locked, needed by the kernel, not ours to take, or of the working set (light sleep).
     pub left_pages: u64,
+    /// Of those that were encoded, pages that stayed as well: an invocation came while memory was leaving.
+    #[serde(default)]
+    pub stayed_pages: u64,
 }
 
 impl SleepRecord {

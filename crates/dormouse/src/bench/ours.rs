@@ -169,9 +169,12 @@ impl Keep for Ours {
         std::thread::sleep(Duration::from_micros((self.last_sleep_us as f64 * part) as u64));
         let woken = self.ask(&next, number)?;
         match falls_asleep.join() {
-            Ok(Ok(_) | Err(SleepError::Interrupted)) => Ok(Some(woken)),
+            // Refused: it was busy already.
+            Ok(Ok(_) | Err(SleepError::Interrupted | SleepError::Refused(_))) => Ok(Some(woken)),
             Ok(Err(error)) => Err(BenchError::ours("put a sandbox to sleep")(error)),
-            Err(_) => Err(BenchError::Ours { doing: "put a sandbox to sleep", said: "it panicked".to_owned() }),
+            Err(_) => {
+                Err(BenchError::Ours { doing: "put a sandbox to sleep", said: "it panicked".to_owned() })
+            }
         }
     }
 
