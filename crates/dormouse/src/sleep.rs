@@ -34,7 +34,8 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 }
 
 fn line(id: SandboxId, record: &SleepRecord) -> String {
-    let left = record.own_pages() - record.left_pages;
+    let stayed = record.left_pages + record.stayed_pages;
+    let left = record.own_pages() - stayed;
     format!(
         "sandbox {id} sleeps: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
          {} whole; {} stayed)\n",
@@ -46,6 +47,6 @@ fn line(id: SandboxId, record: &SleepRecord) -> String {
         record.patched_pages,
         record.packed_pages,
         record.whole_pages,
-        record.left_pages
+        stayed
     )
 }

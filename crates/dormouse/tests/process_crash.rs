@@ -181,6 +181,11 @@ fn dying_when_memory_is_watched_is_safe() {
 }
 
 #[test]
+fn dying_when_some_memory_has_left_is_safe() {
+    check("emptied-some", ALL);
+}
+
+#[test]
 fn dying_between_emptying_and_poison_is_safe() {
     check("dontneed", ALL);
 }

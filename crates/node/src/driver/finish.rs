@@ -24,11 +24,13 @@ impl Driver {
         self.answered(); // Nothing more can be seen to be touched.
         let Some(mut lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
+        let started = Instant::now();
         let finished = lazy.finish(stands_still.then_some(&self.working_set));
         match finished {
             Ok(finished) => {
                 let (shadows, pid) = (finished.shadows.len(), self.body.pid());
-                tracing::debug!(sandbox = %self.inner.id, pid, faulted_pages, stands_still, shadows, "all is back");
+                let took_us = started.elapsed().as_micros() as u64;
+                tracing::debug!(sandbox = %self.inner.id, pid, faulted_pages, stands_still, shadows, took_us, "all is back");
                 finished.planted.into_iter().for_each(|planted| self.body.keep_planted(planted));
                 self.body.set_shadows(finished.shadows);
             }
