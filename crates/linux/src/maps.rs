@@ -140,7 +140,21 @@ pub fn read(pid: i32) -> io::Result<Vec<Mapping>> {
 
 /// The same, unless `give_up` says meanwhile that it is no longer wanted; then an error.
 pub fn read_unless(pid: i32, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mapping>> {
-    let mut file = std::fs::File::open(format!("/proc/{pid}/smaps"))?;
+    read_file(&format!("/proc/{pid}/smaps"), give_up)
+}
+
+/// The same without flags, and without the walk.
+pub fn read_without_flags(pid: i32) -> io::Result<Vec<Mapping>> {
+    read_without_flags_unless(pid, &|| false)
+}
+
+/// The same, unless `give_up` says meanwhile that it is no longer wanted; then an error.
+pub fn read_without_flags_unless(pid: i32, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mapping>> {
+    read_file(&format!("/proc/{pid}/maps"), give_up)
+}
+
+fn read_file(path: &str, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mapping>> {
+    let mut file = std::fs::File::open(path)?;
     let mut text = Vec::new();
     // The kernel hands out what fits into a page, so each of these takes some ten microseconds.
     while Read::by_ref(&mut file).take(READ_BYTES).read_to_end(&mut text)? > 0 {
@@ -148,12 +162,6 @@ pub fn read_unless(pid: i32, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mappi
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
-    parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-}
-
-/// The same without flags, and without the walk.
-pub fn read_without_flags(pid: i32) -> io::Result<Vec<Mapping>> {
-    let text = std::fs::read(format!("/proc/{pid}/maps"))?;
     parse(&text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 

@@ -20,7 +20,7 @@ use rustix::event::Timespec;
 use crate::asleep::{Planted, Space};
 use crate::guard::Guard;
 use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
-use crate::shadow::{Shadow, Whole};
+use crate::shadow::{Casting, Shadow, Whole};
 use crate::source::Source;
 use crate::{PageStore, WorkingSet, fail_point};
 
@@ -216,25 +216,30 @@ impl Lazy {
     }
 
     /// All is back: stops watching. `hot`: all of it stands still, and from now on it is noted what is written, but
-    /// for these pages. On error the caller kills the sandbox, and only then drops this: until then its children
-    /// wait.
-    pub(crate) fn finish(&mut self, hot: Option<&WorkingSet>) -> Result<Finished, LazyError> {
+    /// for these pages. `None`: `give_up` said that it may stand still no longer, and it is to be finished later. On error
+    /// the caller kills the sandbox, and only then drops this: until then its children wait.
+    pub(crate) fn finish(
+        &mut self,
+        hot: Option<&WorkingSet>,
+        give_up: &dyn Fn() -> bool,
+    ) -> Result<Option<Finished>, LazyError> {
         self.stop_background();
         let mut spaces = self.work.lock();
         if let Some(error) = spaces.failed.take() {
             return Err(error);
         }
-        let mut finished = Finished::default();
         let failed = |source| LazyError::Follow { source };
         for (place, space) in spaces.list.iter_mut().enumerate() {
-            let (moved, writes) = (space.moved(), space.writes.take());
+            let moved = space.moved();
             let Watched::Planted(planted) = &space.watched else { continue };
             let (pid, faults) = (planted.pid, &planted.userfault);
             match hot {
                 Some(hot) => {
                     let (manifest, hot) = (&space.source.manifest, hot.of_process(place));
                     let whole = Whole { pid, manifest, faults, moved: &moved, hot };
-                    finished.shadows.extend(Shadow::cast(&whole, writes).map_err(failed)?);
+                    if whole.cast(&mut space.noting, give_up).map_err(failed)? == Casting::BrokenOff {
+                        return Ok(None);
+                    }
                 }
                 None => {
                     unwatch(pid, faults).map_err(failed)?;
@@ -243,12 +248,15 @@ impl Lazy {
             }
             fail_point::reach("lazy-finished");
         }
-        let planted = |space: LazySpace| match space.watched {
-            Watched::Planted(planted) => Some(planted),
-            Watched::Child(..) => None, // It has none of its own: dropping ours ends the watch.
-        };
-        finished.planted = std::mem::take(&mut spaces.list).into_iter().filter_map(planted).collect();
-        Ok(finished)
+        let mut finished = Finished::default();
+        for LazySpace { watched, noting, source, .. } in std::mem::take(&mut spaces.list) {
+            // A child has none of its own: dropping ours ends the watch.
+            let Watched::Planted(planted) = watched else { continue };
+            let noting = noting.filter(|_| hot.is_some());
+            finished.shadows.extend(noting.and_then(|noting| noting.shadow(planted.pid, &source.manifest)));
+            finished.planted.push(planted);
+        }
+        Ok(Some(finished))
     }
 
     fn stop_background(&mut self) {

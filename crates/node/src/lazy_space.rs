@@ -12,6 +12,7 @@ use crate::asleep::{Planted, Space};
 use crate::guard::{Entrusted, Guard};
 use crate::ranges::{joined, without};
 use crate::remaining::Remaining;
+use crate::shadow::Noting;
 use crate::source::Source;
 use crate::{PageStore, fail_point};
 
@@ -42,7 +43,7 @@ const ZERO_PAGES_MAX: u64 = 64;
 pub(crate) struct LazySpace {
     pub(crate) watched: Watched,
     /// Will note which pages are written.
-    pub(crate) writes: Option<Userfault>,
+    pub(crate) noting: Option<Noting>,
     pub(crate) source: Arc<Source>,
     remaining: Remaining,
     /// Where pages stand now that came from other addresses.
@@ -104,7 +105,8 @@ impl LazySpace {
         let remaining = Remaining::of(out.iter().copied());
         let source = Arc::new(Source::new(store, manifest, out));
         let (moved, waiting, decoded) = (Vec::new(), Vec::new(), HashMap::new());
-        Some(LazySpace { watched, writes, source, remaining, moved, waiting, decoded })
+        let noting = writes.map(Noting::new);
+        Some(LazySpace { watched, noting, source, remaining, moved, waiting, decoded })
     }
 
     /// Fills its pages.
@@ -161,7 +163,7 @@ impl LazySpace {
                     fail_point::reach("forked");
                     children.push(LazySpace {
                         watched: Watched::Child(userfault, entrusted),
-                        writes: None,
+                        noting: None,
                         source: Arc::clone(&self.source),
                         remaining: self.remaining.of_child(),
                         moved: Vec::new(),

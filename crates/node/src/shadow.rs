@@ -25,6 +25,30 @@ pub(crate) struct Shadow {
     writes: Userfault,
 }
 
+/// A userfaultfd that is to note what is written in a process, or does already in some of its mappings.
+pub(crate) struct Noting {
+    writes: Userfault,
+    has_begun: bool,
+}
+
+impl Noting {
+    pub(crate) fn new(writes: Userfault) -> Noting {
+        Noting { writes, has_begun: false }
+    }
+
+    /// From now on it notes writes to the `clean` pages of a mapping.
+    fn begin(&mut self, mapping: &Mapping, clean: &[PageRange]) -> io::Result<()> {
+        self.writes.register_writes(mapping.start, mapping.end)?;
+        self.has_begun = true;
+        clean.iter().try_for_each(|run| self.writes.note_writes(run.start().get(), run.end().get()))
+    }
+
+    /// The shadow that has been cast. `None`: nothing is noted.
+    pub(crate) fn shadow(self, pid: i32, manifest: &Arc<Manifest>) -> Option<Shadow> {
+        self.has_begun.then(|| Shadow { pid, manifest: Arc::clone(manifest), writes: self.writes })
+    }
+}
+
 /// A process whose memory is back, and that stands still; its faults are still watched.
 pub(crate) struct Whole<'a> {
     pub(crate) pid: i32,
@@ -37,39 +61,73 @@ pub(crate) struct Whole<'a> {
     pub(crate) hot: &'a [PageRange],
 }
 
-impl Shadow {
-    /// Ends the watch over missing pages, and casts the shadow. `None`: there is nothing to note, or something that
-    /// writes without being noted. On error some of the process may still be watched for missing pages.
-    pub(crate) fn cast(whole: &Whole<'_>, writes: Option<Userfault>) -> io::Result<Option<Shadow>> {
-        let Whole { pid, faults, .. } = *whole;
-        let mappings = match maps::read_without_flags(pid) {
-            Err(_) if faults.is_orphaned() => return Ok(None), // It died.
+/// How far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Casting {
+    /// Missing pages are no longer watched.
+    Done,
+    /// Some mappings are as they were: it shall run on, and be asked again.
+    BrokenOff,
+}
+
+impl Whole<'_> {
+    /// Ends the watch over missing pages, mapping by mapping, and has `noting` note what is written from then on. `noting`
+    /// is `None` afterwards if there is something that writes without being noted. On error some of the process may still
+    /// be watched for missing pages.
+    pub(crate) fn cast(
+        &self,
+        noting: &mut Option<Noting>,
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<Casting> {
+        let Whole { pid, faults, .. } = *self;
+        let mappings = match maps::read_without_flags_unless(pid, give_up) {
+            Err(_) if faults.is_orphaned() => return Ok(Casting::Done), // It died.
+            Err(_) if give_up() => return Ok(Casting::BrokenOff),
             mappings => mappings?,
         };
-        let is_noted = writes.is_some() && matches!(carry::direct_writes(pid, &mappings), Ok(None));
-        let Some(mappings) = ours(&mappings, faults)? else { return Ok(None) };
-        let clean = if is_noted { still_as_stored(whole, &mappings).unwrap_or_default() } else { Vec::new() };
+        noting.take_if(|_| !matches!(carry::direct_writes(pid, &mappings), Ok(None)));
+        // Those that it notes already are not among them.
+        let Some(mappings) = ours(&mappings, faults)? else { return Ok(Casting::Done) };
+        let clean = match noting {
+            Some(_) => self.still_as_stored(&mappings, give_up).unwrap_or_default(),
+            None => Vec::new(),
+        };
         for mapping in &mappings {
+            if give_up() {
+                return Ok(Casting::BrokenOff);
+            }
             match faults.unregister(mapping.start, mapping.end) {
-                Err(_) if faults.is_orphaned() => return Ok(None), // It died.
+                Err(_) if faults.is_orphaned() => return Ok(Casting::Done), // It died.
                 done => done?,
             }
-        }
-        let Some(writes) = writes.filter(|_| !clean.is_empty()) else { return Ok(None) };
-        let note = |mapping: &&Mapping| -> io::Result<()> {
             let clean = common(&[mapping.range()], &clean);
-            if !clean.is_empty() {
-                writes.register_writes(mapping.start, mapping.end)?;
+            let Some(begun) = noting.as_mut().filter(|_| !clean.is_empty()) else { continue };
+            if let Err(error) = begun.begin(mapping, &clean) {
+                tracing::debug!(pid, %error, "cannot note writes: the next sleep looks at every page");
+                *noting = None;
             }
-            clean.iter().try_for_each(|run| writes.note_writes(run.start().get(), run.end().get()))
-        };
-        if let Err(error) = mappings.iter().try_for_each(note) {
-            tracing::debug!(pid, %error, "cannot note writes: the next sleep looks at every page");
-            return Ok(None);
         }
-        Ok(Some(Shadow { pid, manifest: Arc::clone(whole.manifest), writes }))
+        Ok(Casting::Done)
     }
 
+    /// Pages that hold what the manifest says of their address.
+    fn still_as_stored(
+        &self,
+        mappings: &[&Mapping],
+        give_up: &dyn Fn() -> bool,
+    ) -> io::Result<Vec<PageRange>> {
+        let mut page_map = PageMap::open(self.pid)?;
+        page_map.look_over(mappings.iter().copied(), give_up)?;
+        let mut runs = Vec::new();
+        for mapping in mappings {
+            page_map.unwritten(mapping.start, mapping.end, &mut runs)?;
+        }
+        let content: Vec<_> = self.manifest.content_ranges().collect();
+        Ok(without(&without(&common(&runs, &content), self.moved), self.hot))
+    }
+}
+
+impl Shadow {
     /// Pages that were not written since, in order; for a process that is stopped. The marks of the noting are taken
     /// out of `mappings`: what remains is of the program's own doing.
     pub(crate) fn unwritten(
@@ -102,16 +160,4 @@ fn ours<'a>(mappings: &'a [Mapping], faults: &Userfault) -> io::Result<Option<Ve
         }
     }
     Ok(Some(ours))
-}
-
-/// Pages that hold what the manifest says of their address.
-fn still_as_stored(whole: &Whole<'_>, mappings: &[&Mapping]) -> io::Result<Vec<PageRange>> {
-    let mut page_map = PageMap::open(whole.pid)?;
-    page_map.look_over(mappings.iter().copied(), &|| false)?;
-    let mut runs = Vec::new();
-    for mapping in mappings {
-        page_map.unwritten(mapping.start, mapping.end, &mut runs)?;
-    }
-    let content: Vec<_> = whole.manifest.content_ranges().collect();
-    Ok(without(&without(&common(&runs, &content), whole.moved), whole.hot))
 }

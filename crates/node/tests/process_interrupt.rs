@@ -7,13 +7,16 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Bench, Way, every_way, sandbox, wait};
+use common::{Bench, LAZY, Way, every_way, sandbox, wait};
 use node::SleepError;
 use protocol::{SleepRecord, State};
 use testkit::{Specimen, Subject};
 
 /// Moments, spread evenly over the time that a sleep takes.
 const MOMENTS: u32 = 24;
+
+/// Sleeps after each of which invocations come while memory is on its way back.
+const STILLNESS_ROUNDS: u32 = 12;
 
 /// Falls asleep, and is woken so long after that has begun.
 #[track_caller]
@@ -109,6 +112,44 @@ fn a_wake_while_a_tree_is_emptied_finds_the_rest_of_it() {
     let stayed: u64 =
         every_way().into_iter().map(|way| check_emptying(way, &Subject::specimen(&["tree", "2", "3"]))).sum();
     assert!(stayed > 0, "no wake came while memory was leaving");
+}
+
+/// When all memory is back, a sandbox stands still for a moment, so that what it writes from then on can be noted.
+/// Invocations come all the time meanwhile, and write.
+#[track_caller]
+fn check_stillness(subject: &Subject) {
+    let (way, configure) = LAZY;
+    let bench = Bench::with(configure);
+    let mut specimen = bench.launch(subject);
+    let (mut writes, mut shadows) = (0, 0);
+    let mut before = specimen.ask("checksum").unwrap();
+    for round in 0..STILLNESS_ROUNDS {
+        bench.sleep(&specimen);
+        bench.wake(&specimen);
+        assert_eq!(specimen.ask("checksum").unwrap(), before, "{way}, round {round}");
+        while bench.node.record().coming_back > 0 {
+            sandbox(&specimen).begin_invocation().unwrap();
+            writes += 1;
+            specimen.ask(&format!("mutate {writes}")).unwrap();
+            sandbox(&specimen).end_invocation().unwrap();
+            std::thread::sleep(Duration::from_millis(writes % 5));
+        }
+        shadows += bench.node.record().shadows;
+        before = specimen.ask("checksum").unwrap();
+    }
+    assert!(writes > 0 && shadows > 0, "{way}: {writes} writes, {shadows} shadows");
+    let found = bench.check(&specimen);
+    assert!(found.is_same(), "{way}: {found:?}");
+}
+
+#[test]
+fn invocations_that_come_in_the_moment_of_stillness_are_not_lost_on_it() {
+    check_stillness(&Subject::specimen(&["memory", "43", "64"]));
+}
+
+#[test]
+fn nor_are_those_of_a_tree() {
+    check_stillness(&Subject::specimen(&["tree", "2", "3"]));
 }
 
 #[test]

@@ -25,9 +25,13 @@ impl Driver {
         let Some(mut lazy) = self.lazy.take() else { return };
         let faulted_pages = lazy.faulted_pages();
         let started = Instant::now();
-        let finished = lazy.finish(stands_still.then_some(&self.working_set));
-        match finished {
-            Ok(finished) => {
+        let hot = stands_still.then_some(&self.working_set);
+        match lazy.finish(hot, &|| stands_still && self.is_wanted()) {
+            Ok(None) => {
+                self.lazy = Some(lazy);
+                return self.let_go(); // It is asked again when it is idle.
+            }
+            Ok(Some(finished)) => {
                 let (shadows, pid) = (finished.shadows.len(), self.body.pid());
                 let took_us = started.elapsed().as_micros() as u64;
                 tracing::debug!(sandbox = %self.inner.id, pid, faulted_pages, stands_still, shadows, took_us, "all is back");
@@ -56,7 +60,7 @@ impl Driver {
     /// All memory is back, or lost. To note what is written from now on, all must stand still for a moment, and that
     /// moment is not in the middle of an invocation. Where it does not come, the watch ends without it.
     pub(super) fn finish_when_idle(&mut self) {
-        let is_busy = self.inner.state() == State::Busy;
+        let is_busy = self.is_wanted();
         let Some(mut lazy) = self.lazy.take() else { return };
         let is_urgent = lazy.has_failed() || lazy.whole_since() > IDLE_PATIENCE || !self.body.means().freezer;
         let may_try = !is_urgent && !is_busy && lazy.may_hold_still();
@@ -77,7 +81,7 @@ impl Driver {
         while started.elapsed() < HOLD_STILL_WITHIN {
             lazy.follow(); // Who waits for us does not stand still.
             if cgroup.is_frozen().unwrap_or(false) {
-                if self.inner.state() != State::Busy {
+                if !self.is_wanted() {
                     return true;
                 }
                 break; // An invocation came: it shall not wait.
@@ -86,6 +90,11 @@ impl Driver {
         }
         self.let_go();
         false
+    }
+
+    /// Whether an invocation has come, or is about to.
+    fn is_wanted(&self) -> bool {
+        self.inner.state() == State::Busy || self.inner.wakes_pending.load(Ordering::SeqCst) > 0
     }
 
     /// Ends `hold_still`.
@@ -105,13 +114,13 @@ impl Driver {
     /// Brings back what is still out, at once. `false`: a wake came first.
     pub(super) fn finish_lazy_now(&mut self) -> bool {
         let Some(lazy) = &mut self.lazy else { return true };
-        let is_whole = lazy.fill_all(|| self.inner.wakes_pending.load(Ordering::SeqCst) > 0);
-        if is_whole {
-            self.finish_when_idle();
-            if self.lazy.is_some() {
-                self.finish_lazy(false); // There is no time to try again.
-            }
+        if !lazy.fill_all(|| self.inner.wakes_pending.load(Ordering::SeqCst) > 0) {
+            return false;
         }
-        is_whole
+        self.finish_when_idle();
+        if self.lazy.is_some() && !self.is_wanted() {
+            self.finish_lazy(false); // There is no time to try again.
+        }
+        self.lazy.is_none()
     }
 }
