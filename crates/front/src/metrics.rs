@@ -188,7 +188,7 @@ fn account_by_kind(account: &Account) -> [(&'static str, i64); 11] {
     ]
 }
 
-fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 17] {
+fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 18] {
     [
         ("sandboxes", node.sandboxes),
         ("dedup_sandboxes", node.dedup_sandboxes),
@@ -205,6 +205,7 @@ fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 17] {
         ("sleeps_interrupted", node.sleeps_interrupted),
         ("sleeps_refused", node.sleeps_refused),
         ("wakes", node.wakes),
+        ("regrouped", node.regrouped),
         ("pages_damaged", node.pages_damaged),
         ("deaths", node.deaths),
     ]

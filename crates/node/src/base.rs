@@ -51,7 +51,7 @@ pub(crate) struct BaseProcess {
 }
 
 impl BaseProcess {
-    pub(crate) fn manifest(&self) -> &Manifest {
+    pub(crate) fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 

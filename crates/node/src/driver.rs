@@ -9,7 +9,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pages::Domain;
 use protocol::{CheckRecord, Event, SleepRecord, State, WakeRecord};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -18,10 +17,10 @@ use crate::body::Body;
 use crate::dedup::{Bed, DedupError, Slept, dedup};
 use crate::encode::Put;
 use crate::lazy::Lazy;
-use crate::lineage::{Lineage, Role};
+use crate::lineage::Role;
 use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
-use crate::{Exit, WorkingSet, causes, fail_point};
+use crate::{Exit, WorkingSet, causes, fail_point, regroup};
 
 /// A process that dies while it is held by ptrace, or by the freezer of version 1, is noticed by looking.
 const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
@@ -33,11 +32,6 @@ const LATE_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
 pub(crate) struct Driver {
     pub(crate) inner: Arc<Inner>,
     pub(crate) body: Body,
-    pub(crate) domain: Domain,
-    /// Sandboxes with the same key touch the same pages; `None`: nobody else has this layout.
-    pub(crate) layout_key: Option<u64>,
-    /// Its part in what others like it share; `None`: it shares nothing, or nobody is like it.
-    pub(crate) lineage: Option<Lineage>,
     pub(crate) working_set: WorkingSet,
     pub(crate) asleep: Option<Asleep>,
     /// Memory that is still on its way back while the sandbox runs.
@@ -163,7 +157,7 @@ impl Driver {
                 facts.last_sleep = Some(record.clone());
                 let manifests = facts.manifests.clone();
                 drop(facts);
-                if let Some(lineage) = &self.lineage {
+                if let Some(lineage) = &self.inner.ties.lineage {
                     self.inner.node.lineages.slept(lineage, &manifests, portraits);
                 }
                 drop(manifests); // Others have them: the sleeper itself.
@@ -191,8 +185,8 @@ impl Driver {
         let lazy = !hash && self.body.private_bytes() > node.config.lazy_above_bytes;
         let bed = Bed {
             store: &node.store,
-            domain: &self.domain,
-            role: self.lineage.as_ref().map_or(Role::Alone, |lineage| node.lineages.role(lineage)),
+            domain: &self.inner.ties.domain,
+            role: self.inner.ties.lineage.as_ref().map_or(Role::Alone, |lineage| node.lineages.role(lineage)),
             working_set: &self.working_set,
             wakes_pending,
             lazy,
@@ -205,7 +199,7 @@ impl Driver {
 
     /// Sandboxes with the same layout touch the same pages: what one has learned serves all.
     fn learn_working_set(&mut self) {
-        if let Some(key) = self.layout_key {
+        if let Some(key) = self.inner.ties.layout_key {
             self.working_set = self.inner.node.working_set(key);
         }
     }
@@ -285,8 +279,9 @@ impl Driver {
     fn answered(&mut self) {
         if let Some(lazy) = &mut self.lazy {
             lazy.close_recording(&mut self.working_set);
-            if let Some(key) = self.layout_key {
+            if let Some(key) = self.inner.ties.layout_key {
                 self.inner.node.remember_working_set(key, &self.working_set);
+                regroup::begin(&self.inner.node, key, self.working_set.pages());
             }
         }
     }
@@ -297,7 +292,7 @@ impl Driver {
         }
         let node = &self.inner.node;
         node.release(manifests.drain(..));
-        if let Some(lineage) = &self.lineage {
+        if let Some(lineage) = &self.inner.ties.lineage {
             node.lineages.woke(lineage);
         }
     }

@@ -26,8 +26,8 @@ pub(crate) struct Job {
 }
 
 /// Cuts what is to be read into jobs. Hot pages are put first, and apart: they leave the groups that they share with
-/// cold ones, which are then packed anew. A request waits for them, and a patch takes as long again to decode: waking
-/// comes first, so they are no patches.
+/// cold ones, which are then packed anew. A request waits for them, so they are patches only by place, against hot base pages,
+/// which are decoded with them anyhow.
 pub(crate) fn jobs(
     survey: &Survey,
     bed: &Bed<'_>,
@@ -36,20 +36,24 @@ pub(crate) fn jobs(
     let (changed, working_set) = (survey.changed_runs(), bed.working_set.of_process(at));
     let (hot, cold) = (common(&changed, working_set), ranges::without(&changed, working_set));
     let strange = |heat| move |ranges| Job { ranges, heat, slots: Vec::new() };
-    let mut jobs: Vec<_> =
-        gather(hot.into_iter(), PAGES_PER_JOB).into_iter().map(strange(Heat::Hot)).collect();
+    let mut jobs: Vec<Job> = Vec::new();
     let mut relocation = Arc::new(PackedRelocation::none()); // As for the same layout.
     let mut rest = cold;
+    let hot = gather(hot.into_iter(), PAGES_PER_JOB).into_iter();
     match &bed.role {
-        Role::Alone | Role::Base(_) => {}
+        Role::Alone | Role::Base(_) => jobs.extend(hot.map(strange(Heat::Hot))),
         Role::ByPlace(base) => {
-            let by_place = |ranges: Vec<PageRange>| {
-                let slots = base.slots_at(at, &ranges);
-                Job { ranges, heat: Heat::Cold, slots }
+            let by_place = |heat| {
+                move |ranges: Vec<PageRange>| {
+                    let slots = base.slots_at(at, &ranges);
+                    Job { ranges, heat, slots }
+                }
             };
-            jobs.extend(gather(rest.drain(..), PAGES_PER_JOB).into_iter().map(by_place));
+            jobs.extend(hot.map(by_place(Heat::Hot)));
+            jobs.extend(gather(rest.drain(..), PAGES_PER_JOB).into_iter().map(by_place(Heat::Cold)));
         }
         Role::ByContent(bases) => {
+            jobs.extend(hot.map(strange(Heat::Hot)));
             if let Some(likeness) = likeness::find(survey.pid, &rest, (bases, at), bed)? {
                 rest = without(&rest, &likeness.twins);
                 jobs.extend(likeness.twins.chunks(TWINS_PER_JOB).map(by_content));

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::driver::Driver;
 use crate::family::{Family, Mark};
 use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
-use crate::lineage::{Kin, Lineage};
+use crate::lineage::{Kin, Lineage, Ties};
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
 use crate::sandbox::{Command as Order, Inner, Sandbox};
@@ -78,14 +78,20 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     let mailbox = spawned.and_then(|process| Ok((process, Mailbox::new()?)));
     match mailbox {
         Ok((root, mailbox)) => {
+            let ties = Ties { domain, layout_key, lineage };
             let family = Arc::new(Family::new(root.pid(), cgroup, mark));
-            let inner =
-                Inner::new((id, name, depth), root.pid(), Arc::clone(node), Arc::clone(&family), mailbox);
+            let inner = Inner::new(
+                (id, name, depth),
+                ties,
+                root.pid(),
+                Arc::clone(node),
+                Arc::clone(&family),
+                mailbox,
+            );
             let inner = Arc::new(inner);
             let body = Body::new(root, family, node.means);
             let working_set = WorkingSet::default();
-            let (asleep, lazy, leftover) = (None, None, None);
-            Ok(Driver { inner, body, domain, layout_key, lineage, working_set, asleep, lazy, leftover })
+            Ok(Driver { inner, body, working_set, asleep: None, lazy: None, leftover: None })
         }
         Err(source) => {
             if let Err(error) = cgroup.remove() {

@@ -28,6 +28,7 @@ mod node;
 mod parallel;
 mod patient;
 mod ranges;
+mod regroup;
 mod remaining;
 mod restore;
 mod sandbox;

@@ -12,6 +12,16 @@ use pages::{BaseImage, Domain, Fingerprinter, Manifest};
 use crate::PageStore;
 use crate::base::{Base, BaseRegistry, Portrait};
 
+/// With whom a sandbox has something in common.
+pub(crate) struct Ties {
+    /// With whom its pages may be shared.
+    pub(crate) domain: Domain,
+    /// Sandboxes with the same key touch the same pages; `None`: nobody else has this layout.
+    pub(crate) layout_key: Option<u64>,
+    /// Its part in what others like it share; `None`: it shares nothing, or nobody is like it.
+    pub(crate) lineage: Option<Lineage>,
+}
+
 /// Who is alike. Nothing is shared across sharing domains, whatever else is the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Lineage {
@@ -92,6 +102,13 @@ impl Lineages {
             (Some([.., last]), Kin::Layout(_)) => Role::ByPlace(Arc::clone(last)),
             (Some(bases), Kin::Program { .. }) => Role::ByContent(bases.to_vec()),
         }
+    }
+
+    /// What those with a pinned layout are encoded against.
+    pub(crate) fn base_by_place(&self, lineage: &Lineage) -> Option<Arc<Base>> {
+        let lineages = self.lock();
+        let last = lineages.get(lineage)?.bases.last();
+        last.filter(|_| matches!(lineage.kin, Kin::Layout(_))).map(Arc::clone)
     }
 
     /// A sandbox of the lineage fell asleep. It has portraits, one for each process, if it was put as a base; it

@@ -20,6 +20,7 @@ use crate::guard::Guard;
 use crate::launch;
 use crate::leftovers;
 use crate::lineage::Lineages;
+use crate::regroup::Regroups;
 use crate::sandbox::Inner;
 use crate::slots::Slots;
 use crate::{LaunchError, LaunchSpec, PageStore, Sandbox, WorkingSet};
@@ -153,6 +154,7 @@ pub(crate) struct Shared {
     sandbox_gone: Condvar,
     working_sets: Mutex<HashMap<u64, WorkingSet>>,
     pub(crate) lineages: Lineages,
+    pub(crate) regroups: Regroups,
     /// Held while we live: its lock keeps others out of the data directory.
     _lock: File,
 }
@@ -164,6 +166,7 @@ pub(crate) struct Counters {
     pub(crate) sleeps_interrupted: AtomicU64,
     pub(crate) sleeps_refused: AtomicU64,
     pub(crate) wakes: AtomicU64,
+    pub(crate) regrouped: AtomicU64,
     pub(crate) pages_damaged: AtomicU64,
     pub(crate) deaths: AtomicU64,
 }
@@ -209,6 +212,7 @@ impl Node {
             sandboxes: Mutex::default(),
             sandbox_gone: Condvar::new(),
             working_sets: Mutex::default(),
+            regroups: Regroups::default(),
             _lock: lock,
         });
         collect_orphans(&shared).map_err(setup("the collection of orphans"))?;
@@ -257,6 +261,7 @@ impl Node {
             sleeps_interrupted: count(&counters.sleeps_interrupted),
             sleeps_refused: count(&counters.sleeps_refused),
             wakes: count(&counters.wakes),
+            regrouped: count(&counters.regrouped),
             pages_damaged: count(&counters.pages_damaged),
             deaths: count(&counters.deaths),
             stop_by: if self.shared.means.freezer { self.shared.hierarchy.describe() } else { "ptrace" }
@@ -279,6 +284,7 @@ impl Node {
             sandboxes = self.shared.sandbox_gone.wait(sandboxes).unwrap_or_else(PoisonError::into_inner);
         }
         drop(sandboxes);
+        self.shared.regroups.await_rest();
         if let Err(error) = self.shared.hierarchy.remove() {
             tracing::error!(%error, "cannot remove the cgroups");
         }
@@ -286,7 +292,7 @@ impl Node {
 }
 
 impl Shared {
-    fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<Inner>>> {
+    pub(crate) fn sandboxes(&self) -> MutexGuard<'_, BTreeMap<SandboxId, Arc<Inner>>> {
         self.sandboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -76,7 +76,7 @@ pub(crate) fn restore(
     let first = || plan(&asleep.spaces, node, asleep.lazy.then_some(working_set));
     let content_pages: u64 = asleep.spaces.iter().map(|space| space.manifest.content_page_count()).sum();
     let wanted_pages = if asleep.lazy { working_set.pages() } else { content_pages };
-    let filled_pages = fill_all(&asleep.spaces, (first, wanted_pages), threads)?;
+    let (filled_pages, decoded_pages) = fill_all(&asleep.spaces, (first, wanted_pages), threads)?;
     fail_point::reach("filled");
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
@@ -97,6 +97,7 @@ pub(crate) fn restore(
         total_us: started.elapsed().as_micros() as u64,
         fill_us,
         filled_pages,
+        decoded_pages,
         lazy_pages: content_pages - filled_pages,
         faulted_pages: 0,
         working_set_pages: working_set.pages(),
@@ -152,12 +153,12 @@ fn nth_job(plans: &[FillPlan<MemfdArena>], mut nth: usize) -> Option<(usize, &Fi
 }
 
 /// Fills everything in the plans, one for each space, by several threads; where they are long, the others start while one
-/// makes them. How many pages that were.
+/// makes them. How many pages that were, and how many were decoded for them.
 fn fill_all(
     spaces: &[Space],
     (plan, pages): (impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync, u64),
     threads: usize,
-) -> Result<u64, RestoreError> {
+) -> Result<(u64, u64), RestoreError> {
     let plans = OnceLock::new();
     if pages <= PLANNED_ALONE_MAX {
         let _ = plans.get_or_init(&plan); // An error is met below.
@@ -192,7 +193,10 @@ fn fill_all(
     };
     on_threads(threads, work)?;
     // Without an error each job was done.
-    plans.into_inner().map_or(Ok(0), |plans| Ok(plans?.iter().map(FillPlan::pages).sum()))
+    let Some(plans) = plans.into_inner() else { return Ok((0, 0)) };
+    let plans = plans?;
+    let sum = |pages: fn(&FillPlan<MemfdArena>) -> u64| plans.iter().map(pages).sum();
+    Ok((sum(FillPlan::pages), sum(FillPlan::decoded_pages)))
 }
 
 /// Puts pages into one process that stands still.

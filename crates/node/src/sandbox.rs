@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use crate::Exit;
 use crate::account;
 use crate::family::Family;
+use crate::lineage::Ties;
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
 
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) id: SandboxId,
     pub(crate) name: String,
     pub(crate) depth: Depth,
+    pub(crate) ties: Ties,
     pub(crate) pid: i32,
     pub(crate) node: Arc<Shared>,
     pub(crate) family: Arc<Family>,
@@ -228,6 +230,7 @@ impl Sandbox {
 impl Inner {
     pub(crate) fn new(
         (id, name, depth): (SandboxId, String, Depth),
+        ties: Ties,
         pid: i32,
         node: Arc<Shared>,
         family: Arc<Family>,
@@ -248,7 +251,19 @@ impl Inner {
         };
         let wakes_pending = AtomicUsize::new(0);
         let exit = watch::Sender::new(None);
-        Inner { id, name, depth, pid, node, family, mailbox, wakes_pending, exit, facts: Mutex::new(facts) }
+        Inner {
+            id,
+            name,
+            depth,
+            ties,
+            pid,
+            node,
+            family,
+            mailbox,
+            wakes_pending,
+            exit,
+            facts: Mutex::new(facts),
+        }
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {

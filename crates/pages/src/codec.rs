@@ -71,6 +71,22 @@ impl Scratch {
         relocation: &Arc<PackedRelocation>,
     ) -> Result<(), Undecodable> {
         self.expand(relocation)?;
+        self.decode_raw_base(codec, blob, pages)?;
+        if let (Some((_, relocation)), Some(room)) =
+            (&self.relocation, self.base.get_mut(..pages * PAGE_SIZE))
+        {
+            relocation.apply(room);
+        }
+        Ok(())
+    }
+
+    /// The same, with its pointers as they are.
+    pub(crate) fn decode_raw_base(
+        &mut self,
+        codec: Codec,
+        blob: &[u8],
+        pages: usize,
+    ) -> Result<(), Undecodable> {
         let room = self.base.get_mut(..pages * PAGE_SIZE).ok_or(Undecodable)?;
         match codec {
             Codec::Whole if blob.len() == room.len() => room.copy_from_slice(blob),
@@ -81,10 +97,13 @@ impl Scratch {
                 }
             }
         }
-        if let Some((_, relocation)) = &self.relocation {
-            relocation.apply(room);
-        }
         Ok(())
+    }
+
+    /// The pages of the base group that was decoded last, and room to gather pages.
+    pub(crate) fn base(&mut self, pages: usize) -> Result<(&[Page], &mut [u8]), Undecodable> {
+        let base = self.base.get(..pages * PAGE_SIZE).ok_or(Undecodable)?;
+        Ok((base.as_chunks().0, &mut self.gathered))
     }
 
     /// Makes a relocation the one that is ready for use.

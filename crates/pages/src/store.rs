@@ -4,10 +4,12 @@
 //! decoded outside of it.
 
 mod base_pages;
+mod draft;
 mod fill;
 mod group;
 mod patched;
 mod put;
+mod regroup;
 mod relocations;
 mod share;
 mod slots;

@@ -92,6 +92,9 @@ pub struct WakeRecord {
     pub fill_us: u64,
     /// Pages filled before the thaw.
     pub filled_pages: u64,
+    /// Pages decoded for that: their neighbours in the store included, and base pages.
+    #[serde(default)]
+    pub decoded_pages: u64,
     /// Pages left to faults and the background at the thaw.
     pub lazy_pages: u64,
     /// Of the lazy pages: fetched by a fault. Known when all memory is back.
@@ -161,6 +164,9 @@ pub struct NodeRecord {
     pub sleeps_refused: u64,
     /// Wakes.
     pub wakes: u64,
+    /// Sleeping sandboxes whose pages of a newly known working set were moved together.
+    #[serde(default)]
+    pub regrouped: u64,
     /// Pages whose check failed when they were rebuilt; each cost a sandbox.
     pub pages_damaged: u64,
     /// Sandboxes that ended, however they ended: purged, killed, or by themselves; not those that a shutdown ends.

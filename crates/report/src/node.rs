@@ -58,12 +58,13 @@ fn store(node: &NodeRecord) -> [(&'static str, String); 4] {
     ]
 }
 
-fn history(node: &NodeRecord) -> [(&'static str, String); 6] {
+fn history(node: &NodeRecord) -> [(&'static str, String); 7] {
     [
         ("sleeps", node.sleeps.to_string()),
         ("sleeps interrupted", node.sleeps_interrupted.to_string()),
         ("sleeps refused", node.sleeps_refused.to_string()),
         ("wakes", node.wakes.to_string()),
+        ("regrouped", node.regrouped.to_string()),
         ("pages damaged", node.pages_damaged.to_string()),
         ("deaths", node.deaths.to_string()),
     ]

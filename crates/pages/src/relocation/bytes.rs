@@ -33,6 +33,11 @@ impl PackedRelocation {
         Relocation::none().pack()
     }
 
+    /// Whether it moves nothing.
+    pub fn is_none(&self) -> bool {
+        *self.bytes == [0]
+    }
+
     /// Ready to be applied.
     pub fn expand(&self) -> Result<Relocation, RelocationError> {
         Relocation::from_bytes(&self.bytes)

@@ -1,9 +1,9 @@
 //! Reads pages back: those of a manifest in some ranges, or one page. Every page is checked before it is
 //! handed out; a damaged one is an error that names its address, never wrong bytes.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::group::Group;
 use super::{SlotId, Store};
 use crate::codec::Scratch;
@@ -11,7 +11,7 @@ use crate::page_id::{Page, PageId};
 use crate::{Arena, Content, Manifest, PAGE_SIZE, PageAddr, PageRange};
 
 /// Pages that are looked up before others may use the tables: about a tenth of a millisecond.
-const PAGES_PER_LOCK: usize = 1024;
+pub(super) const PAGES_PER_LOCK: usize = 1024;
 
 /// A page could not be read. The sandbox that it belongs to cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,18 +60,21 @@ pub struct FillPlan<A: Arena> {
     jobs: Vec<FillJob<A>>,
 }
 
-/// One group to decode, and the addresses that want its pages.
+/// What is decoded together, and the addresses that want pages of it: one group, or what has one base group in common.
 pub struct FillJob<A: Arena> {
-    group: Arc<Group<A>>,
-    wanted: Box<[Wanted]>, // By address.
+    pub(super) groups: Vec<Arc<Group<A>>>,
+    pub(super) wanted: Box<[Wanted]>, // By address.
 }
 
 /// One page address that wants a page of a group.
 #[derive(Clone, Copy)]
-struct Wanted {
-    addr: PageAddr,
-    id: PageId,
-    index: u8,
+pub(super) struct Wanted {
+    pub(super) addr: PageAddr,
+    pub(super) id: PageId,
+    /// Which of the groups of the job.
+    pub(super) group: u8,
+    /// Its place there.
+    pub(super) index: u8,
 }
 
 impl<A: Arena> Store<A> {
@@ -81,29 +84,18 @@ impl<A: Arena> Store<A> {
     }
 
     /// What is to be filled for the pages of `manifest` in `ranges`, which are sorted and do not overlap: one job for
-    /// each group, by the first address that wants it.
+    /// each group, by the first address that wants it; hot patches in one with their base group.
     pub fn plan(&self, manifest: &Manifest, ranges: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
-        let mut groups: Vec<(Arc<Group<A>>, Vec<Wanted>)> = Vec::new();
-        // By address: a number may be given to another group while nobody holds the lock, a group that we hold stays.
-        let mut job_of_group: HashMap<*const Group<A>, usize> = HashMap::new();
-        let mut last = (std::ptr::null(), 0); // Neighbours mostly lie in one group.
+        let mut draft = Draft::new();
         let mut pages = manifest.pages_in(ranges).peekable();
         while pages.peek().is_some() {
             let tables = self.tables();
             for (addr, slot) in pages.by_ref().take(PAGES_PER_LOCK) {
                 let (kept, group) = tables.find(slot).ok_or(ReadError::NotInStore { addr })?;
-                if last.0 != Arc::as_ptr(group) {
-                    let job = *job_of_group.entry(Arc::as_ptr(group)).or_insert(groups.len());
-                    last = (Arc::as_ptr(group), job);
-                }
-                if last.1 == groups.len() {
-                    groups.push((Arc::clone(group), Vec::with_capacity(usize::from(group.pages))));
-                }
-                groups[last.1].1.push(Wanted { addr, id: kept.id, index: kept.place.index() });
+                draft.add(group, addr, kept.id, kept.place.index());
             }
         }
-        let job = |(group, wanted): (_, Vec<Wanted>)| FillJob { group, wanted: wanted.into() };
-        Ok(FillPlan { jobs: groups.into_iter().map(job).collect() })
+        Ok(FillPlan { jobs: draft.jobs() })
     }
 
     /// Reads the page at `addr`, for one fault.
@@ -148,6 +140,11 @@ impl<A: Arena> FillPlan<A> {
         self.jobs.iter().map(|job| job.wanted.len() as u64).sum()
     }
 
+    /// How many pages are decoded for them: all of their groups, and for patches those of the base groups.
+    pub fn decoded_pages(&self) -> u64 {
+        self.jobs.iter().map(FillJob::decoded_pages).sum()
+    }
+
     /// Finds the job of an address, for faults.
     pub fn index(&self) -> JobIndex {
         let mut runs: Vec<(PageRange, u32)> = Vec::new();
@@ -180,14 +177,12 @@ impl<A: Arena> FillJob<A> {
         runs.map(|run| PageRange::new(run[0].addr, run.len() as u64))
     }
 
-    /// Decodes the group once and hands out its pages, by address: as many at a time as are consecutive, up to
+    /// Decodes each group once and hands out the pages, by address: as many at a time as are consecutive, up to
     /// 64 KiB. Nothing is handed out unless every page that is wanted is right.
     pub fn decode<E>(&self, scratch: &mut Scratch, fill: &mut Fill<'_, E>) -> Result<(), FillError<E>> {
-        let damaged = |wanted: Option<&Wanted>| FillError::Damaged {
-            addr: wanted.map_or_else(PageAddr::default, |wanted| wanted.addr),
-        };
-        let (content, room) = self.group.decode(scratch).map_err(|_| damaged(self.wanted.first()))?;
-        if let Some(wrong) = self.first_wrong(content) {
+        let [group] = &self.groups[..] else { return self.decode_together(scratch, fill) };
+        let (content, room) = group.decode(scratch).map_err(|_| damaged(self.wanted.first()))?;
+        if let Some(wrong) = self.first_wrong(content, 0) {
             return Err(damaged(Some(wrong)));
         }
         let (room, _) = room.as_chunks_mut();
@@ -199,19 +194,59 @@ impl<A: Arena> FillJob<A> {
         Ok(())
     }
 
-    /// The first page whose bytes are not those that were put. A page that is wanted often is checked once.
-    fn first_wrong(&self, content: &[Page]) -> Option<&Wanted> {
+    /// The same for groups that have one base group in common, which is decoded once.
+    fn decode_together<E>(&self, scratch: &mut Scratch, fill: &mut Fill<'_, E>) -> Result<(), FillError<E>> {
+        let base = self.groups.first().map(|group| group.base.as_ref().map_or(group, |base| &base.group));
+        let base = base.ok_or_else(|| damaged(None))?;
+        base.decode_as_base(scratch).map_err(|_| damaged(self.wanted.first()))?;
+        for (nth, group) in (0..).zip(&self.groups) {
+            let mut wanted = self.wanted.iter().enumerate().filter(|(_, wanted)| wanted.group == nth);
+            let first = wanted.clone().next().map(|(_, wanted)| wanted);
+            let (content, room) = group.decode_at_hand(scratch).map_err(|_| damaged(first))?;
+            if let Some(wrong) = self.first_wrong(content, nth) {
+                return Err(damaged(Some(wrong)));
+            }
+            let (room, _) = room.as_chunks_mut::<PAGE_SIZE>();
+            wanted.try_for_each(|(at, wanted)| {
+                *room.get_mut(at)? = content[usize::from(wanted.index)];
+                Some(())
+            });
+        }
+        let mut at = 0;
+        for run in self.wanted.chunk_by(|a, b| a.addr + 1 == b.addr) {
+            let bytes = at * PAGE_SIZE..(at + run.len()) * PAGE_SIZE;
+            fill(run[0].addr, &scratch.gathered[bytes]).map_err(FillError::Fill)?;
+            at += run.len();
+        }
+        Ok(())
+    }
+
+    fn decoded_pages(&self) -> u64 {
+        let mut bases: Vec<_> = self.groups.iter().filter_map(|group| group.base.as_ref()).collect();
+        bases.dedup_by_key(|base| Arc::as_ptr(&base.group));
+        bases.retain(|base| !self.groups.iter().any(|group| Arc::ptr_eq(group, &base.group)));
+        let pages = |group: &Arc<Group<A>>| u64::from(group.pages);
+        self.groups.iter().chain(bases.into_iter().map(|base| &base.group)).map(pages).sum()
+    }
+
+    /// The first page of a group whose bytes are not those that were put. A page that is wanted often is checked once.
+    fn first_wrong(&self, content: &[Page], group: u8) -> Option<&Wanted> {
+        let hasher = &self.groups.first()?.shared.hasher;
         let mut checked = 0u16;
-        self.wanted.iter().find(|wanted| {
+        self.wanted.iter().filter(|wanted| wanted.group == group).find(|wanted| {
             let bit = 1 << wanted.index;
             if checked & bit != 0 {
                 return false;
             }
             checked |= bit;
             let page = content.get(usize::from(wanted.index));
-            page.is_none_or(|page| self.group.shared.hasher.page_id(page) != wanted.id)
+            page.is_none_or(|page| hasher.page_id(page) != wanted.id)
         })
     }
+}
+
+fn damaged<E>(wanted: Option<&Wanted>) -> FillError<E> {
+    FillError::Damaged { addr: wanted.map_or_else(PageAddr::default, |wanted| wanted.addr) }
 }
 
 /// The pages that `run` wants, one behind the other: as they lie in the group if they lie so, else copied.
@@ -247,8 +282,10 @@ pub(crate) fn damaged_group_is_noticed(codec: u8, pages: u8, blob: &[u8]) -> boo
         relocation: Arc::new(crate::PackedRelocation::none()),
     });
     let Ok(group) = Group::put(&shared, whose, (codec, pages), base, blob) else { return false };
-    let wanted = (0..pages).map(|index| Wanted { addr: PageAddr::default() + u64::from(index), id, index });
-    let job = FillJob { group: Arc::new(group), wanted: wanted.take(super::PAGES_PER_GROUP).collect() };
+    let wanted =
+        (0..pages).map(|index| Wanted { addr: PageAddr::default() + u64::from(index), id, group: 0, index });
+    let job =
+        FillJob { groups: vec![Arc::new(group)], wanted: wanted.take(super::PAGES_PER_GROUP).collect() };
     let was_put = |page: &[u8]| page.iter().all(|&byte| byte == 0xa5);
     let mut wrong = 0;
     let filled = job.decode(&mut Scratch::new(), &mut |_, bytes| {

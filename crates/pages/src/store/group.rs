@@ -66,6 +66,15 @@ impl<A: Arena> Group<A> {
         self.base.is_none() && usize::from(self.pages) <= BASE_PAGES_PER_GROUP
     }
 
+    /// Whether hot pages may lie in it.
+    pub(super) fn is_quick(&self) -> bool {
+        match self.codec {
+            Codec::Whole | Codec::Lz4 => true,
+            Codec::Zstd => false,
+            Codec::Patch => self.base.as_ref().is_some_and(|base| base.group.is_quick()),
+        }
+    }
+
     /// All its pages, and room to reorder them.
     pub(super) fn decode<'a>(
         &'a self,
@@ -76,6 +85,34 @@ impl<A: Arena> Group<A> {
         let Some(base) = &self.base else { return scratch.decode(self.codec, bytes, pages) };
         base.group.decode_base(scratch, &base.relocation)?;
         scratch.decode_patch(bytes, usize::from(base.group.pages), pages)
+    }
+
+    /// What it is decoded together with, where that saves time: its base group, or itself if it may be one. Only if
+    /// it is quick, so that a fault does not wait for more than one cold group; and if the base pages are taken as they
+    /// are.
+    pub(super) fn common_base(&self) -> Option<*const Self> {
+        match &self.base {
+            Some(base) => {
+                (base.group.is_quick() && base.relocation.is_none()).then_some(Arc::as_ptr(&base.group))
+            }
+            None => (self.is_quick() && self.can_be_base()).then_some(std::ptr::from_ref(self)),
+        }
+    }
+
+    /// Has the scratch keep its pages, as a base of groups that take it as it is.
+    pub(super) fn decode_as_base(&self, scratch: &mut Scratch) -> Result<(), Undecodable> {
+        let bytes = self.blob.as_ref().map_or(&[][..], |blob| self.shared.arena.get(blob));
+        scratch.decode_raw_base(self.codec, bytes, usize::from(self.pages))
+    }
+
+    /// All its pages and room to gather them, if the scratch keeps its base, or itself as one.
+    pub(super) fn decode_at_hand<'a>(
+        &'a self,
+        scratch: &'a mut Scratch,
+    ) -> Result<(&'a [Page], &'a mut [u8]), Undecodable> {
+        let Some(base) = &self.base else { return scratch.base(usize::from(self.pages)) };
+        let bytes = self.blob.as_ref().map_or(&[][..], |blob| self.shared.arena.get(blob));
+        scratch.decode_patch(bytes, usize::from(base.group.pages), usize::from(self.pages))
     }
 
     /// Has the scratch keep its pages, relocated.

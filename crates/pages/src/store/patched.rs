@@ -28,7 +28,7 @@ impl<A: Arena> Drop for Held<'_, A> {
 
 impl<A: Arena> Held<'_, A> {
     /// Pages that have the same base group, so many that reading one of them decodes no more than 64 KiB.
-    fn clusters(&self) -> impl Iterator<Item = (&Base<A>, Vec<usize>)> {
+    pub(super) fn clusters(&self) -> impl Iterator<Item = (&Base<A>, Vec<usize>)> {
         let mut by_base: Vec<_> = self.bases.iter().map(|(nth, base)| (base.number, *nth, base)).collect();
         by_base.sort_unstable_by_key(|(number, nth, _)| (*number, *nth));
         let mut clusters: Vec<(&Base<A>, Vec<usize>)> = Vec::new();
@@ -45,16 +45,19 @@ impl<A: Arena> Held<'_, A> {
 }
 
 impl<A: Arena> Store<A> {
-    /// Finds base groups for the new pages among `found`, and holds them.
-    pub(super) fn hold_bases(&self, domain: &Domain, found: &[Found], like: Like<'_>) -> Held<'_, A> {
+    /// Finds base groups for pages of a call, by number, and holds them.
+    pub(super) fn hold_bases(
+        &self,
+        domain: &Domain,
+        nths: impl Iterator<Item = usize>,
+        (codec, like): (Codec, Like<'_>),
+    ) -> Held<'_, A> {
         let mut held = Held { store: self, bases: Vec::new() };
         if let Like::Slots(slots, relocation) = like {
             let mut tables = self.tables();
-            let wanted = slots.iter().zip(found).enumerate();
-            for (nth, slot) in
-                wanted.filter_map(|(nth, (slot, found))| Some((nth, (*slot).filter(|_| found.is_new())?)))
-            {
-                held.bases.extend(tables.hold_base(domain, slot, relocation).map(|base| (nth, base)));
+            for (nth, slot) in nths.filter_map(|nth| Some((nth, (*slots.get(nth)?)?))) {
+                let base = tables.hold_base(domain, slot, relocation, codec);
+                held.bases.extend(base.map(|base| (nth, base)));
             }
         }
         held
@@ -79,7 +82,7 @@ impl<A: Arena> Store<A> {
     }
 
     /// `None`: they are smaller some other way.
-    fn encode_patch(
+    pub(super) fn encode_patch(
         &self,
         domain: (&Domain, u64),
         pages: &[Page],

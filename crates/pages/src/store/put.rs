@@ -7,6 +7,7 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, PoisonError};
 
 use super::patched::Held;
+use super::regroup::Misplaced;
 use super::slots::SlotId;
 use super::tables::{Candidate, Fresh, FreshPage};
 use super::{IDLE_ENCODERS_MAX, PAGES_PER_GROUP, Store};
@@ -89,15 +90,6 @@ impl Found {
     }
 }
 
-/// A page that the store has, in a group where it should not be.
-struct Misplaced {
-    nth: usize,
-    /// How it should be kept.
-    codec: Codec,
-    id: PageId,
-    slot: SlotId,
-}
-
 impl<A: Arena> Store<A> {
     /// Puts pages, at most [`PAGES_PER_PUT`], and says how each is kept now. Pages that are put together lie
     /// together.
@@ -120,7 +112,7 @@ impl<A: Arena> Store<A> {
         let codec = Codec::for_heat(heat);
         let misplaced = self.find_known(domain, pages, &mut found, codec, &mut encoder.scratch);
         let kept = self.keep_new(domain, pages, &mut found, (codec, like), &mut encoder);
-        let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, &mut encoder));
+        let kept = kept.and_then(|()| self.move_together(domain, pages, misplaced, like, &mut encoder));
         self.give_encoder(encoder);
         let encodings: Vec<Encoding> = (0..found.len()).filter_map(|nth| encoding(&found, nth)).collect();
         // A page without an encoding would shift all behind it to wrong addresses: rather no sleep than that.
@@ -195,47 +187,6 @@ impl<A: Arena> Store<A> {
         misplaced
     }
 
-    /// Moves pages into groups of their own: hot ones out of cold groups, so that a wake decodes quickly and only
-    /// what it needs; those that many want, so that it need not decode; and what is left of a group that has lost most
-    /// of its pages, so that its bytes go.
-    fn move_together(
-        &self,
-        domain: (&Domain, u64),
-        pages: &[Page],
-        mut misplaced: Vec<Misplaced>,
-        encoder: &mut Encoder,
-    ) -> Result<(), StoreError> {
-        misplaced.sort_by_key(|page| page.codec);
-        for misplaced in misplaced.chunk_by(|a, b| a.codec == b.codec) {
-            let codec = misplaced[0].codec;
-            for misplaced in misplaced.chunks(pages_per_group(codec, Like::Nothing)) {
-                self.move_group(domain, pages, misplaced, encoder)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves pages, which are to have the same codec, into one new group. Where there is no room for it they stay.
-    fn move_group(
-        &self,
-        domain: (&Domain, u64),
-        pages: &[Page],
-        misplaced: &[Misplaced],
-        encoder: &mut Encoder,
-    ) -> Result<(), StoreError> {
-        let member =
-            |page: &Misplaced| FreshPage { nth: page.nth, index: 0, id: page.id, refs: NonZeroU32::MIN };
-        let members = misplaced.iter().map(member).collect();
-        let fresh = match self.encode_group(domain, pages, members, misplaced[0].codec, encoder) {
-            Err(StoreError::Arena { .. }) => return Ok(()),
-            fresh => fresh?,
-        };
-        let slots: Vec<_> = misplaced.iter().map(|page| page.slot).collect();
-        let unwanted = self.tables().rehouse(&fresh, &slots);
-        drop(unwanted); // Freeing may call the kernel, so not under the lock.
-        Ok(())
-    }
-
     /// Encodes and enters what is new. After success, nothing is new any more.
     fn keep_new(
         &self,
@@ -245,7 +196,8 @@ impl<A: Arena> Store<A> {
         (codec, like): (Codec, Like<'_>),
         encoder: &mut Encoder,
     ) -> Result<(), StoreError> {
-        let held = self.hold_bases(domain.0, found, like);
+        let is_new = |nth: &usize| found[*nth].is_new();
+        let held = self.hold_bases(domain.0, (0..found.len()).filter(is_new), (codec, like));
         let mut fresh = self.encode(domain, pages, found, (codec, like, &held), encoder)?;
         // Encoding took a while. Sandboxes of one function often fall asleep together, and then another thread
         // has just put the same pages; without this look, both copies would stay.
@@ -301,7 +253,7 @@ impl<A: Arena> Store<A> {
         Ok(fresh)
     }
 
-    fn encode_group(
+    pub(super) fn encode_group(
         &self,
         domain: (&Domain, u64),
         pages: &[Page],
@@ -336,7 +288,7 @@ impl<A: Arena> Store<A> {
 
 /// How many pages are encoded together. Base pages share their 64 KiB with the patches against them, and hot pages
 /// are often base pages; whole pages gain nothing by company.
-fn pages_per_group(codec: Codec, like: Like<'_>) -> usize {
+pub(super) fn pages_per_group(codec: Codec, like: Like<'_>) -> usize {
     match (codec, like) {
         (Codec::Lz4 | Codec::Whole, _) | (_, Like::BasePages) => BASE_PAGES_PER_GROUP,
         _ => PAGES_PER_GROUP,

@@ -85,8 +85,8 @@ impl<A: Arena> Tables<A> {
                 is_sparse().then(|| if wanted() >= WANTED_BY_MANY { Codec::Whole } else { codec })
             }
             _ if is_hot && wanted() >= WANTED_BY_MANY => Some(Codec::Whole),
-            // A cold patch is small wherever it lies. A hot page costs two groups to decode there.
-            Codec::Patch => is_hot.then_some(codec),
+            // A cold patch is small wherever it lies. For a hot page, its base pages are to be hot as well.
+            Codec::Patch => (is_hot && !group.is_quick()).then_some(codec),
             Codec::Lz4 => is_sparse().then_some(codec),
             Codec::Zstd => (is_hot || is_sparse()).then_some(codec),
         }
@@ -162,18 +162,21 @@ impl<A: Arena> Tables<A> {
         self.groups.forget_page(group, unwanted);
     }
 
-    /// The group that a page like this one lies in, if it may be a base in this domain; it stays where it is until
-    /// `let_go`. Whether the slot still keeps what the caller thinks makes no difference: what is compressed against
+    /// The group that a page like this one lies in, if it may be a base in this domain of pages that are otherwise kept
+    /// with `codec`; it stays where it is until `let_go`. Whether the slot still keeps what the caller thinks makes no difference: what is compressed against
     /// the wrong base is larger, and nothing else.
     pub(super) fn hold_base(
         &mut self,
         domain: &Domain,
         slot: SlotId,
         relocation: &Arc<PackedRelocation>,
+        codec: Codec,
     ) -> Option<Base<A>> {
         let number = self.slots.get(slot)?.place.group();
         let group = self.groups.get(number)?;
-        if group.domain != *domain || !group.can_be_base() {
+        // A request waits for hot pages, so it should not have to wait for cold base pages.
+        let is_quick_enough = codec != Codec::Lz4 || group.is_quick();
+        if group.domain != *domain || !group.can_be_base() || !is_quick_enough {
             return None;
         }
         let base = Base { group: Arc::clone(group), number, relocation: Arc::clone(relocation) };

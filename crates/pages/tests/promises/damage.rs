@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::hot::make_hot;
 use crate::specimen::{self, Hint, Sandbox, Specimen, addr, sandbox, sandbox_like};
 use crate::store::odd_relocation;
 use pages::{
-    Arena, ArenaError, Domain, FillError, HeapArena, Heat, PAGE_SIZE, ReadError, Scratch, Store, fuzzing,
+    Arena, ArenaError, Domain, FillError, HeapArena, Heat, PAGE_SIZE, PackedRelocation, PageRange, ReadError,
+    Scratch, Store, fuzzing,
 };
 use proptest::prelude::*;
 
@@ -198,21 +200,31 @@ fn assert_never_wrong(store: &Store<TamperedArena>, sandbox: &Sandbox) {
 /// Two sandboxes, one kept as patches against the other; then blobs are tampered with, and a third sandbox is put as
 /// patches against what is left.
 #[track_caller]
-fn check_patches(base: &[Specimen], like: &[Specimen], tampers: &[(usize, Tamper)]) {
+fn check_patches(heat: Heat, base: &[Specimen], like: &[Specimen], tampers: &[(usize, Tamper)]) {
     let heap = HeapArena::new(u64::MAX);
     let arena = TamperedArena { heap, blobs: Mutex::default(), next: AtomicUsize::new(0) };
     let store = Store::new(arena, [3; 32]);
-    let (domain, relocation) = (Domain::named("a"), Arc::new(odd_relocation().pack()));
-    let base = sandbox_like(&store, &domain, Heat::Cold, base, Hint::BasePages);
+    let domain = Domain::named("a");
+    let relocation = match heat {
+        Heat::Cold => Arc::new(odd_relocation().pack()),
+        Heat::Hot => Arc::new(PackedRelocation::none()), // Base pages and patches are decoded together.
+    };
+    let base = sandbox_like(&store, &domain, heat, base, Hint::BasePages);
     let hint = Hint::Sandbox(&base, &relocation);
-    let patched = sandbox_like(&store, &domain, Heat::Cold, like, hint);
+    let patched = sandbox_like(&store, &domain, heat, like, hint);
     for (nth, tamper) in tampers {
         store.arena().tamper(*nth, *tamper);
     }
     assert_never_wrong(&store, &base);
     assert_never_wrong(&store, &patched);
+    // What is damaged stays where it is, and is not made right by moving.
+    [&base, &patched]
+        .into_iter()
+        .for_each(|sandbox| make_hot(&store, &domain, sandbox, Some(&base), &[PageRange::new(addr(0), 24)]));
+    assert_never_wrong(&store, &base);
+    assert_never_wrong(&store, &patched);
     let late: Vec<Specimen> = (0..like.len() as u16).map(|nth| Specimen::Near(nth % 4, 900 + nth)).collect();
-    let late = sandbox_like(&store, &domain, Heat::Cold, &late, hint);
+    let late = sandbox_like(&store, &domain, heat, &late, hint);
     late.assert_reads_back(&store, &[]); // What is put now was read back, whatever its base had become.
     [base, patched, late].into_iter().for_each(|sandbox| store.release(sandbox.manifest));
     assert_eq!(store.stats(), Default::default());
@@ -223,7 +235,7 @@ proptest! {
     #[test]
     fn damaged_patches_and_bases_never_give_wrong_bytes(
         base in specimen::specimens(1..24), like in specimen::specimens(1..24), tampers in tampers(),
-    ) { check_patches(&base, &like, &tampers); }
+    ) { [Heat::Cold, Heat::Hot].into_iter().for_each(|heat| check_patches(heat, &base, &like, &tampers)); }
 }
 
 #[test]
@@ -231,7 +243,9 @@ fn patches_whose_base_was_swapped_are_noticed() {
     let base: Vec<Specimen> = (0..16).map(Specimen::Text).collect();
     let like: Vec<Specimen> = (0..16).map(|text| Specimen::Near(text, 100)).collect();
     for (nth, with) in [(0, 1), (2, 3), (0, 2), (2, 0)] {
-        check_patches(&base, &like, &[(nth, Tamper::Swap { with })]);
+        for heat in [Heat::Cold, Heat::Hot] {
+            check_patches(heat, &base, &like, &[(nth, Tamper::Swap { with })]);
+        }
     }
 }
 

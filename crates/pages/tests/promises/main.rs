@@ -4,6 +4,7 @@
 
 mod alike;
 mod damage;
+mod hot;
 mod specimen;
 mod store;
 mod threads;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::hot::make_hot;
 use crate::specimen::{self, Hint, Sandbox, Specimen, addr, sandbox, sandbox_like, specimens};
 use pages::{
     Domain, Encoding, FillError, HeapArena, Heat, PAGE_SIZE, PackedRelocation, PageRange, ReadError,
@@ -14,6 +15,7 @@ use proptest::prelude::*;
 enum Op {
     Put { domain: u8, heat: Heat, pages: Vec<Specimen>, like: usize },
     Release { nth: usize },
+    MakeHot { nth: usize, start: u64, like: usize },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -25,7 +27,9 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         like,
     });
     let release = any::<usize>().prop_map(|nth| Op::Release { nth });
-    prop::collection::vec(prop_oneof![3 => put, 2 => release], 1..12)
+    let make_hot = (any::<usize>(), 0..80u64, 0..8usize);
+    let make_hot = make_hot.prop_map(|(nth, start, like)| Op::MakeHot { nth, start, like });
+    prop::collection::vec(prop_oneof![3 => put, 2 => release, 2 => make_hot], 1..12)
 }
 
 fn domain(number: u8) -> Domain {
@@ -40,22 +44,34 @@ fn store() -> Store<HeapArena> {
 #[track_caller]
 fn check(ops: &[Op]) {
     let store = store();
-    let relocation = Arc::new(odd_relocation().pack());
+    let odd = [Arc::new(odd_relocation().pack()), Arc::new(PackedRelocation::none())];
     let mut sandboxes: Vec<Sandbox> = Vec::new();
+    let mut domains: Vec<u8> = Vec::new();
     for op in ops {
         match op {
             Op::Put { domain: number, heat, pages, like } => {
                 let hint = match like {
                     0 => Hint::Nothing,
                     1 => Hint::BasePages,
-                    nth => sandboxes.get(nth - 2).map_or(Hint::Nothing, |of| Hint::Sandbox(of, &relocation)),
+                    nth => {
+                        sandboxes.get(nth - 2).map_or(Hint::Nothing, |of| Hint::Sandbox(of, &odd[nth % 2]))
+                    }
                 };
+                domains.push(*number);
                 sandboxes.push(sandbox_like(&store, &domain(*number), *heat, pages, hint));
             }
             Op::Release { nth } if !sandboxes.is_empty() => {
                 let nth = nth % sandboxes.len();
+                domains.swap_remove(nth);
                 store.release(sandboxes.swap_remove(nth).manifest);
             }
+            Op::MakeHot { nth, start, like } if !sandboxes.is_empty() => {
+                let nth = nth % sandboxes.len();
+                let base = like.checked_sub(2).and_then(|nth| sandboxes.get(nth));
+                let ranges = [PageRange::new(addr(*start), 2), PageRange::new(addr(start + 3), 20)];
+                make_hot(&store, &domain(domains[nth]), &sandboxes[nth], base, &ranges);
+            }
+            Op::MakeHot { .. } => {}
             Op::Release { .. } => {}
         }
         sandboxes.iter().for_each(|sandbox| sandbox.assert_reads_back(&store, &[]));
