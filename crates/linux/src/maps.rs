@@ -168,6 +168,7 @@ fn read_file(path: &str, give_up: &dyn Fn() -> bool) -> io::Result<Vec<Mapping>>
 /// Understands the text of `smaps` (or of `maps`, which has no flags). Any input gives mappings or an error.
 pub fn parse(text: &[u8]) -> Result<Vec<Mapping>, ParseError> {
     let mut mappings: Vec<Mapping> = Vec::new();
+    let mut is_told = false; // The mapping that the text is about was told of before.
     for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
         // Of the two dozen lines about each mapping two matter: its header, and `VmFlags`.
         if !line.first().is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b) || *b == b'V') {
@@ -176,14 +177,24 @@ pub fn parse(text: &[u8]) -> Result<Vec<Mapping>, ParseError> {
         let line = String::from_utf8_lossy(line); // A file name need not be UTF-8; we never open it.
         let refuse = || ParseError { line: at + 1, text: line.chars().take(80).collect() };
         if let Some(flags) = line.strip_prefix("VmFlags:") {
-            mappings.last_mut().ok_or_else(refuse)?.flags = Flags::parse(flags);
+            let last = mappings.last_mut().ok_or_else(refuse)?;
+            if !is_told {
+                last.flags = Flags::parse(flags);
+            }
         } else if line.as_bytes().first().is_some_and(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(b)) {
-            let mapping = parse_header(&line).ok_or_else(refuse)?;
-            if mappings.last().is_some_and(|last| last.end > mapping.start) || mappings.len() >= MAPPINGS_MAX
-            {
+            let mut mapping = parse_header(&line).ok_or_else(refuse)?;
+            if mappings.len() >= MAPPINGS_MAX {
                 return Err(refuse());
             }
-            mappings.push(mapping);
+            // The kernel writes a page of text at a time. Of a process that runs, what was told of already may have become
+            // one with what follows: only the rest of it is new.
+            mapping.start = mapping.start.max(mappings.last().map_or(0, |last| last.end));
+            if mapping.start < mapping.end {
+                mappings.push(mapping);
+                is_told = false;
+            } else {
+                is_told = true;
+            }
         }
     }
     Ok(mappings)
@@ -253,8 +264,21 @@ VmFlags: rd ex
         for text in ["VmFlags: rd", "00400000-0040b000", "2000-1000 r-xp 0 0:0 0", "1001-2000 r-xp 0 0:0 0"] {
             assert!(parse(text.as_bytes()).is_err(), "{text}");
         }
-        let overlapping = "1000-3000 rw-p 0 0:0 0\n2000-4000 rw-p 0 0:0 0";
-        assert_eq!(parse(overlapping.as_bytes()).unwrap_err().line, 2);
+    }
+
+    #[test]
+    fn mappings_that_grow_while_they_are_read_do_not_overlap() {
+        let text = "1000-3000 rw-p 0 0:0 0\nVmFlags: um\n2000-4000 rw-p 0 0:0 0\nVmFlags: lo\n\
+                    1000-4000 rw-p 0 0:0 0\nVmFlags: sl\n5000-6000 rw-p 0 0:0 0\n";
+        let found: Vec<_> =
+            parse(text.as_bytes()).unwrap().iter().map(|m| (m.start, m.end, m.flags)).collect();
+        let none = Flags::default();
+        let expected = [
+            (0x1000, 0x3000, Flags::USERFAULT_MISSING),
+            (0x3000, 0x4000, Flags::LOCKED),
+            (0x5000, 0x6000, none),
+        ];
+        assert_eq!(found, expected);
     }
 
     #[test]
