@@ -36,8 +36,9 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
 fn line(id: SandboxId, record: &SleepRecord) -> String {
     let left = record.own_pages() - record.left_pages;
     format!(
-        "sandbox {id} sleeps: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
+        "sandbox {id} sleeps {}ly: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
          {} whole; {} stayed)\n",
+        record.depth,
         left,
         micros(record.total_us),
         record.unchanged_pages,

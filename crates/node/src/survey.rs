@@ -28,6 +28,8 @@ pub(crate) struct Survey {
     pub(crate) unchanged: Option<Unchanged>,
     /// Private pages that stay.
     pub(crate) left_pages: u64,
+    /// Whether some of them stay because they are of the working set.
+    pub(crate) leaves_working_set: bool,
     /// Those of them that lie in `parts`, sorted.
     left: Vec<PageRange>,
 }
@@ -90,6 +92,13 @@ impl Survey {
         self.left.sort_unstable();
     }
 
+    /// Leaves what the next invocation will touch.
+    pub(crate) fn leave_working_set(&mut self, ranges: &[PageRange]) {
+        let before = self.left_pages;
+        self.leave(ranges);
+        self.leaves_working_set = self.left_pages > before;
+    }
+
     /// Cuts a range where pages stay.
     pub(crate) fn without_left(&self, range: PageRange) -> Vec<PageRange> {
         without(&[range], &self.left)
@@ -122,6 +131,7 @@ pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Surve
         parts: Vec::new(),
         unchanged: unchanged.transpose().map_err(io)?,
         left_pages: 0,
+        leaves_working_set: false,
         left: Vec::new(),
     };
     for mapping in &survey.mappings {
