@@ -33,7 +33,7 @@ pub(crate) enum RestoreError {
     Damaged { pid: i32, addr: PageAddr },
     /// The manifest is not one of this store.
     #[error("read the manifest of process {pid}")]
-    Manifest { pid: i32, source: pages::ReadError },
+    Manifest { pid: i32, source: pages::PlanError },
     /// A process died.
     #[error("process {pid} died")]
     Died { pid: i32 },
