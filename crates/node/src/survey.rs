@@ -1,5 +1,6 @@
 //! Looks over a stopped process: which of its pages can leave, and whether anything forbids it.
 
+use std::io;
 use std::sync::Arc;
 
 use linux::maps::Mapping;
@@ -99,6 +100,12 @@ impl Survey {
         self.leaves_working_set = self.left_pages > before;
     }
 
+    /// Each run of file copies becomes a mapping of its own and may split the one around it in three.
+    fn mappings_when_split(&self) -> usize {
+        let copies = self.parts.iter().filter(|part| part.kind == Kind::FileCopies);
+        self.mappings.len() + 2 * copies.map(|part| part.runs.len()).sum::<usize>()
+    }
+
     /// Cuts a range where pages stay.
     pub(crate) fn without_left(&self, range: PageRange) -> Vec<PageRange> {
         without(&[range], &self.left)
@@ -114,48 +121,22 @@ impl Survey {
 /// Surveys one process. `LeftWarm` when something in it cannot be carried.
 pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Survey, DedupError> {
     let pid = stopped.pid();
-    let io = |source| DedupError::Io { what: "survey", pid, source };
-    let mut mappings = maps::read(pid).map_err(io)?;
-    let mut page_map = PageMap::open(pid).map_err(io)?;
+    let failed = |source| DedupError::Io { what: "survey", pid, source };
+    let mut mappings = maps::read(pid).map_err(failed)?;
+    let mut page_map = PageMap::open(pid).map_err(failed)?;
     let _ = page_map.look_over(&mappings); // Else it looks at each by itself, and says which it cannot look at.
-    let unchanged = shadow.map(|shadow| -> std::io::Result<Unchanged> {
+    let unchanged = shadow.map(|shadow| -> io::Result<Unchanged> {
         let ranges = shadow.unwritten(&mut mappings, &mut page_map)?;
         Ok(Unchanged { manifest: Arc::clone(&shadow.manifest), ranges })
     });
-    if let Some(why) = carry::obstacle(pid, &mappings).map_err(io)? {
+    if let Some(why) = carry::obstacle(pid, &mappings).map_err(failed)? {
         return Err(DedupError::LeftWarm { why });
     }
-    let mut survey = Survey {
-        pid,
-        mappings,
-        parts: Vec::new(),
-        unchanged: unchanged.transpose().map_err(io)?,
-        left_pages: 0,
-        leaves_working_set: false,
-        left: Vec::new(),
-    };
-    for mapping in &survey.mappings {
-        let kind = match mapping {
-            m if m.is_private_anonymous() => Kind::Anonymous,
-            m if m.is_private_file() => Kind::FileCopies,
-            _ => continue,
-        };
-        let mut runs = Vec::new();
-        if carry::must_stay(mapping) {
-            // Device memory has no pages that could be counted: an error here is not one of ours.
-            let _ = page_map.own_pages(mapping, &mut runs);
-            survey.left_pages += pages_of(&runs);
-            continue;
-        }
-        page_map.own_pages(mapping, &mut runs).map_err(io)?;
-        if !runs.is_empty() {
-            survey.parts.push(Part { runs, mapping: mapping.range(), prot: mapping.prot(), kind });
-        }
-    }
-    let file_runs =
-        survey.parts.iter().filter(|part| part.kind == Kind::FileCopies).map(|part| part.runs.len());
-    // Each run of file copies becomes a mapping of its own and may split the one around it in three.
-    if survey.mappings.len() + 2 * file_runs.sum::<usize>() > MAPPINGS_MAX_DEFAULT / 2 {
+    let unchanged = unchanged.transpose().map_err(failed)?;
+    let (parts, left_pages) = parts(&mappings, &mut page_map).map_err(failed)?;
+    let (leaves_working_set, left) = (false, Vec::new());
+    let mut survey = Survey { pid, mappings, parts, unchanged, left_pages, leaves_working_set, left };
+    if survey.mappings_when_split() > MAPPINGS_MAX_DEFAULT / 2 {
         return Err(DedupError::LeftWarm {
             why: format!("process {pid} has too many mappings to split more"),
         });
@@ -165,4 +146,28 @@ pub(crate) fn survey(stopped: &Stopped, shadow: Option<&Shadow>) -> Result<Surve
         survey.leave_bytes(start, len_bytes);
     }
     Ok(survey)
+}
+
+/// The pages that can leave, by mapping, and how many stay with mappings that must.
+fn parts(mappings: &[Mapping], page_map: &mut PageMap) -> io::Result<(Vec<Part>, u64)> {
+    let (mut parts, mut left_pages) = (Vec::new(), 0);
+    for mapping in mappings {
+        let kind = match mapping {
+            m if m.is_private_anonymous() => Kind::Anonymous,
+            m if m.is_private_file() => Kind::FileCopies,
+            _ => continue,
+        };
+        let mut runs = Vec::new();
+        let looked = page_map.own_pages(mapping, &mut runs);
+        if carry::must_stay(mapping) {
+            // Device memory has no pages that could be counted: an error here is not one of ours.
+            left_pages += pages_of(&runs);
+            continue;
+        }
+        looked?;
+        if !runs.is_empty() {
+            parts.push(Part { runs, mapping: mapping.range(), prot: mapping.prot(), kind });
+        }
+    }
+    Ok((parts, left_pages))
 }
