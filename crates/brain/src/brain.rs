@@ -3,13 +3,15 @@
 //! An invocation is not tied to the sandbox that is started or woken for it: all of a function's invocations
 //! stand in one queue, and each sandbox that becomes ready takes the first. So a death on the way costs nobody.
 
+mod life;
+mod operator;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use protocol::{FunctionName, InvocationId, SandboxId, State};
 
 use crate::deadlines::{Deadlines, Due};
-use crate::policy::SETTLES_WITHIN;
 use crate::sandbox::{Phase, Sandbox};
 use crate::{Action, Demand, Event, FunctionPlan, Origin, Policy, StartId, Why};
 
@@ -107,6 +109,23 @@ impl Brain {
             Event::Check { sandbox } => self.check_by_hand(turn, sandbox),
             Event::Purge { sandbox } => self.purge_by_hand(turn, sandbox),
             Event::Tick => {}
+        }
+    }
+
+    fn fire_due(&mut self, turn: &mut Turn) {
+        while let Some(due) = self.deadlines.pop(turn.now) {
+            match due {
+                Due::Waiting(invocation) => {
+                    self.unqueue(&invocation);
+                    turn.reject(invocation, Why::QueuedTooLong);
+                }
+                Due::Sandbox(id) => match self.sandboxes.get(&id).map(|s| &s.phase) {
+                    Some(Phase::Warm) => self.sleep(turn, id, false),
+                    Some(Phase::Dedup { .. }) => self.leave(turn, id, None),
+                    Some(Phase::Settling) => self.does_not_settle(turn, id),
+                    _ => {}
+                },
+            }
         }
     }
 }
@@ -215,229 +234,6 @@ impl Brain {
             self.unqueue(&invocation);
             turn.reject(invocation, Why::StartFailed);
         }
-    }
-}
-
-/// The life of a sandbox.
-impl Brain {
-    fn started(&mut self, start: StartId, id: SandboxId) {
-        let Some(name) = self.starts.remove(&start) else { return };
-        let Some(function) = self.functions.get_mut(&name) else { return };
-        function.starting -= 1;
-        function.sandboxes.insert(id);
-        self.sandboxes.insert(id, Sandbox::new(id, name));
-    }
-
-    fn start_failed(&mut self, turn: &mut Turn, start: StartId) {
-        let Some(name) = self.starts.remove(&start) else { return };
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.starting -= 1;
-        }
-        self.blame_first(turn, &name);
-        self.serve(turn, &name);
-    }
-
-    fn ready(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        if matches!(sandbox.phase, Phase::Starting | Phase::Settling | Phase::Busy(None)) {
-            self.rest(turn, id);
-        }
-    }
-
-    fn init_failed(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        if sandbox.phase != Phase::Starting {
-            return;
-        }
-        let name = sandbox.function.clone();
-        self.leave(turn, id, None);
-        self.blame_first(turn, &name);
-        self.serve(turn, &name);
-    }
-
-    fn answered(&mut self, turn: &Turn, id: SandboxId) {
-        if let Some(sandbox) = self.sandboxes.get_mut(&id)
-            && matches!(sandbox.phase, Phase::Busy(_))
-        {
-            sandbox.phase = Phase::Settling;
-            self.deadlines.set(Due::Sandbox(id), turn.now, SETTLES_WITHIN);
-        }
-    }
-
-    /// Nobody is to wait for it any longer.
-    fn does_not_settle(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        sandbox.phase = Phase::Busy(None);
-        let name = sandbox.function.clone();
-        self.serve(turn, &name);
-    }
-
-    fn not_taken(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let Phase::Busy(Some(invocation)) = sandbox.phase.clone() else { return };
-        let name = sandbox.function.clone();
-        self.leave(turn, id, None);
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.queue.push_front(invocation.clone()); // It was the first, and is again.
-            self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, function.plan.queue_wait);
-            self.waiting.insert(invocation, name.clone());
-        }
-        self.serve(turn, &name);
-    }
-
-    /// It runs and has nothing to do: it takes the first that waits, or idles.
-    fn rest(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let Some(function) = self.functions.get(&sandbox.function) else { return };
-        sandbox.phase = Phase::Warm;
-        let after = self.policy.sleeps_after(&function.plan, sandbox.left_warm);
-        self.deadlines.set(Due::Sandbox(id), turn.now, after);
-        let name = sandbox.function.clone();
-        self.serve(turn, &name);
-    }
-
-    fn slept(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let Phase::Freezing { by_hand } = sandbox.phase else { return };
-        sandbox.phase = Phase::Dedup { by_hand };
-        sandbox.left_warm = 0;
-        if let (false, Some(function)) = (by_hand, self.functions.get(&sandbox.function)) {
-            let after = self.policy.purges_after(&function.plan);
-            self.deadlines.set(Due::Sandbox(id), turn.now, after);
-        }
-    }
-
-    fn left_warm(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        if matches!(sandbox.phase, Phase::Freezing { .. }) {
-            sandbox.left_warm = sandbox.left_warm.saturating_add(1);
-            self.rest(turn, id);
-        }
-    }
-
-    fn woke(&mut self, turn: &mut Turn, id: SandboxId, restored: bool) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        if sandbox.phase == Phase::Waking {
-            if restored {
-                sandbox.origin = Origin::Dedup;
-            }
-            self.rest(turn, id);
-        }
-    }
-
-    fn checked(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get(&id) else { return };
-        if sandbox.phase == Phase::Checking {
-            self.rest(turn, id);
-        }
-    }
-
-    fn gone(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.remove(&id) else { return };
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(function) = self.functions.get_mut(&sandbox.function) {
-            function.sandboxes.remove(&id);
-        }
-        match sandbox.phase {
-            Phase::Busy(Some(invocation)) | Phase::Leaving(Some(invocation)) => {
-                turn.reject(invocation, Why::Died);
-            }
-            Phase::Starting => self.blame_first(turn, &sandbox.function),
-            _ => {}
-        }
-        self.serve(turn, &sandbox.function);
-    }
-
-    fn sleep(&mut self, turn: &mut Turn, id: SandboxId, by_hand: bool) {
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Freezing { by_hand };
-            turn.actions.push(Action::Sleep { sandbox: id });
-        }
-    }
-
-    fn wake(&mut self, turn: &mut Turn, id: SandboxId) {
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Waking;
-            turn.actions.push(Action::Wake { sandbox: id });
-        }
-    }
-
-    fn leave(&mut self, turn: &mut Turn, id: SandboxId, serving: Option<InvocationId>) {
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Leaving(serving);
-            turn.actions.push(Action::Purge { sandbox: id });
-        }
-    }
-}
-
-/// Time and the operator.
-impl Brain {
-    fn fire_due(&mut self, turn: &mut Turn) {
-        while let Some(due) = self.deadlines.pop(turn.now) {
-            match due {
-                Due::Waiting(invocation) => {
-                    self.unqueue(&invocation);
-                    turn.reject(invocation, Why::QueuedTooLong);
-                }
-                Due::Sandbox(id) => match self.sandboxes.get(&id).map(|s| &s.phase) {
-                    Some(Phase::Warm) => self.sleep(turn, id, false),
-                    Some(Phase::Dedup { .. }) => self.leave(turn, id, None),
-                    Some(Phase::Settling) => self.does_not_settle(turn, id),
-                    _ => {}
-                },
-            }
-        }
-    }
-
-    fn sleep_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get_mut(&id).map(|s| &mut s.phase) {
-            Some(Phase::Warm) => self.sleep(turn, id, true),
-            Some(Phase::Freezing { by_hand }) => *by_hand = true, // It is on its way already.
-            Some(Phase::Dedup { by_hand }) => {
-                *by_hand = true; // It sleeps already; from now on it is kept.
-                self.deadlines.clear(&Due::Sandbox(id));
-                self.refuse(turn, id);
-            }
-            _ => self.refuse(turn, id),
-        }
-    }
-
-    fn wake_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get(&id).map(|s| &s.phase) {
-            Some(Phase::Dedup { .. } | Phase::Freezing { .. }) => self.wake(turn, id),
-            Some(Phase::Waking) => {}
-            _ => self.refuse(turn, id),
-        }
-    }
-
-    fn check_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get_mut(&id) {
-            Some(sandbox) if sandbox.phase == Phase::Warm => {
-                sandbox.phase = Phase::Checking;
-                self.deadlines.clear(&Due::Sandbox(id));
-                turn.actions.push(Action::Check { sandbox: id });
-            }
-            _ => self.refuse(turn, id),
-        }
-    }
-
-    fn purge_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get(&id).map(|s| s.phase.clone()) {
-            None => self.refuse(turn, id),
-            Some(Phase::Leaving(_)) => {}
-            Some(Phase::Busy(serving)) => self.leave(turn, id, serving),
-            Some(_) => self.leave(turn, id, None),
-        }
-        if let Some(name) = self.sandboxes.get(&id).map(|s| s.function.clone()) {
-            self.serve(turn, &name); // Someone may have waited for just this one.
-        }
-    }
-
-    fn refuse(&self, turn: &mut Turn, sandbox: SandboxId) {
-        turn.actions.push(Action::Refuse { sandbox, state: self.state(sandbox) });
     }
 }
 

@@ -37,8 +37,9 @@ fn line(id: SandboxId, record: &SleepRecord) -> String {
     let stayed = record.left_pages + record.stayed_pages;
     let left = record.own_pages() - stayed;
     format!(
-        "sandbox {id} sleeps: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
+        "sandbox {id} sleeps {}ly: {} pages left in {} ({} unchanged, {} zero, {} in store already, {} patched, {} packed, \
          {} whole; {} stayed)\n",
+        record.depth,
         left,
         micros(record.total_us),
         record.unchanged_pages,

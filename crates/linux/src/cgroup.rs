@@ -1,21 +1,21 @@
 //! Cgroups of sandboxes: freezing, limits, what they use. Version 2 where it is mounted, the version 1 controllers
 //! where version 2 lacks them, and nothing at all where we may not write: then ptrace stops the processes.
 
-use std::ffi::CString;
+mod directory;
+mod own_place;
+
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use self::directory::{enable_controllers, event, processes, writable};
+use self::own_place::own_place;
+
+pub use self::directory::remove_tree;
 
 /// How long a cgroup may take to freeze. A process in the middle of disk I/O freezes when that ends.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How long killed processes may take to disappear.
-const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Looking at once this often comes before waiting: most cgroups freeze within 100 microseconds.
 const SPINS_BEFORE_WAIT: u32 = 50;
@@ -254,160 +254,5 @@ impl Cgroup {
     pub fn remove(&self) -> io::Result<()> {
         let v1 = self.v1.iter().map(|(_, place)| place);
         self.v2.iter().chain(&self.v1_freezer).chain(v1).try_for_each(|place| remove_tree(place))
-    }
-}
-
-/// Kills all processes below `place`, frozen or not, and removes it. Nothing there is no error.
-pub fn remove_tree(place: &Path) -> io::Result<()> {
-    let started = Instant::now();
-    while place.exists() {
-        kill_tree(place)?;
-        if !any_process(place) && remove_directories(place).is_ok() {
-            break;
-        }
-        if started.elapsed() > KILL_TIMEOUT {
-            let left = format!("{} still holds processes after they were killed", place.display());
-            return Err(io::Error::new(io::ErrorKind::TimedOut, left));
-        }
-        wait_a_little(place);
-    }
-    Ok(())
-}
-
-fn kill_tree(place: &Path) -> io::Result<()> {
-    let kill = place.join("cgroup.kill");
-    if kill.exists() {
-        return fs::write(kill, "1"); // Reaches frozen processes and everything below.
-    }
-    for child in subdirectories(place) {
-        kill_tree(&child)?;
-    }
-    for pid in processes(place).unwrap_or_default() {
-        if let Ok(process) = crate::process::Process::open(pid) {
-            process.kill();
-        }
-    }
-    let state = place.join("freezer.state");
-    if state.exists() {
-        // Version 1: a frozen process dies once it is thawed, and before it runs any code of its own.
-        fs::write(state, "THAWED")?;
-    }
-    Ok(())
-}
-
-fn any_process(place: &Path) -> bool {
-    processes(place).is_ok_and(|found| !found.is_empty())
-        || subdirectories(place).iter().any(|child| any_process(child))
-}
-
-fn remove_directories(place: &Path) -> io::Result<()> {
-    subdirectories(place).iter().try_for_each(|child| remove_directories(child))?;
-    match rmdir(place) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-fn rmdir(place: &Path) -> io::Result<()> {
-    let path = CString::new(place.as_os_str().as_bytes())?;
-    rustix::fs::rmdir(path.as_c_str()).map_err(io::Error::from)
-}
-
-fn subdirectories(place: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(place) else { return Vec::new() };
-    entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
-}
-
-fn processes(place: &Path) -> io::Result<Vec<i32>> {
-    let text = fs::read_to_string(place.join("cgroup.procs"))?;
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
-}
-
-/// A number from `cgroup.events`.
-fn event(place: &Path, key: &str) -> io::Result<u64> {
-    let text = fs::read_to_string(place.join("cgroup.events"))?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.trim().parse().ok());
-    value.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("cgroup.events without {key}")))
-}
-
-/// Until `cgroup.events` changes, 20 ms at most.
-fn wait_a_little(place: &Path) {
-    let timeout = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-    match File::open(place.join("cgroup.events")) {
-        Ok(events) => {
-            // Whatever it says, the caller looks again.
-            let _ = poll(&mut [PollFd::from_borrowed_fd(events.as_fd(), PollFlags::PRI)], Some(&timeout));
-        }
-        Err(_) => std::thread::sleep(Duration::from_millis(1)),
-    }
-}
-
-fn writable(path: &Path) -> bool {
-    OpenOptions::new().write(true).open(path).is_ok()
-}
-
-/// Lets cgroups below `place` limit memory and processes. Whether they now can.
-fn enable_controllers(place: &Path) -> bool {
-    // The parent must hand the controllers down first; it may refuse, since it has processes of its own (us).
-    for at in place.parent().into_iter().chain([place]) {
-        let _ = fs::write(at.join("cgroup.subtree_control"), "+memory +pids");
-    }
-    let enabled = fs::read_to_string(place.join("cgroup.subtree_control")).unwrap_or_default();
-    let has = |name| enabled.split_ascii_whitespace().any(|word| word == name);
-    has("memory") && has("pids")
-}
-
-/// Our own cgroup's directory: of version 2 (`None`), or of a version 1 controller.
-fn own_place(mounts: &str, own: &str, controller: Option<&str>) -> Option<PathBuf> {
-    let (root, mount) = mounts.lines().find_map(|line| parse_mount(line, controller))?;
-    let path = own.lines().find_map(|line| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        let found = match controller {
-            None => controllers.is_empty(),
-            Some(name) => controllers.split(',').any(|word| word == name),
-        };
-        found.then_some(path)
-    })?;
-    // In a container the mount shows a part of the tree only: `root` is where that part begins.
-    let path = path.strip_prefix(root.trim_end_matches('/')).unwrap_or(path);
-    Some(Path::new(mount).join(path.trim_start_matches('/')))
-}
-
-/// Root and mount point, if this line of `mountinfo` is the hierarchy that is looked for.
-fn parse_mount<'a>(line: &'a str, controller: Option<&str>) -> Option<(&'a str, &'a str)> {
-    let (front, back) = line.split_once(" - ")?;
-    let mut front = front.split(' ').skip(3);
-    let (root, mount) = (front.next()?, front.next()?);
-    let mut back = back.split(' ');
-    let (kind, options) = (back.next()?, back.nth(1)?);
-    let found = match controller {
-        None => kind == "cgroup2",
-        Some(name) => kind == "cgroup" && options.split(',').any(|word| word == name),
-    };
-    found.then_some((root, mount))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MOUNTS: &str = "\
-30 24 0:26 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw,nsdelegate
-31 24 0:27 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory
-32 24 0:28 /docker/1 /sys/fs/cgroup/freezer rw - cgroup cgroup rw,freezer";
-    const OWN: &str = "6:freezer:/docker/1/a\n4:memory:/user/x\n0::/y";
-
-    #[track_caller]
-    fn check(controller: Option<&str>, expected: Option<&str>) {
-        assert_eq!(own_place(MOUNTS, OWN, controller), expected.map(PathBuf::from));
-    }
-
-    #[test]
-    fn our_own_cgroup_is_found_in_each_hierarchy() {
-        check(None, Some("/sys/fs/cgroup/unified/y"));
-        check(Some("memory"), Some("/sys/fs/cgroup/memory/user/x"));
-        check(Some("freezer"), Some("/sys/fs/cgroup/freezer/a"));
-        check(Some("pids"), None);
     }
 }

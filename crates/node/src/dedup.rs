@@ -120,6 +120,9 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>, put: &mut Put) -> Result<Sle
     record.same_pages -= record.unchanged_pages;
     let portraits = put.portraits.take();
     record.left_pages = surveys.iter().map(|survey| survey.left_pages).sum();
+    if surveys.iter().any(|survey| survey.leaves_working_set) {
+        record.depth = Depth::Light;
+    }
     record.encode_us = clock.lap();
     fail_point::reach("stored");
     if bed.is_interrupted() {

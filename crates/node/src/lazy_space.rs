@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 
 use linux::userfault::{Event, Filled, Note, Userfault};
-use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, ReadError, Scratch};
+use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, PlanError, Scratch};
 
 use crate::asleep::{Planted, Space};
 use crate::guard::{Entrusted, Guard};
@@ -24,7 +24,7 @@ pub(crate) enum LazyError {
     Damaged { addr: PageAddr },
     /// The manifest is not one of this store.
     #[error("read the manifest")]
-    Manifest { source: ReadError },
+    Manifest { source: PlanError },
     /// The kernel refused.
     #[error("fill the page at {addr}")]
     Fill { addr: PageAddr, source: io::Error },
@@ -81,8 +81,8 @@ impl LazyError {
     }
 }
 
-impl From<ReadError> for LazyError {
-    fn from(source: ReadError) -> Self {
+impl From<PlanError> for LazyError {
+    fn from(source: PlanError) -> Self {
         LazyError::Manifest { source }
     }
 }

@@ -71,7 +71,8 @@ pub(crate) fn find(
     let next = AtomicUsize::new(0);
     let all = Mutex::new((Vec::new(), RelocationBuilder::new(process.mapped().iter().copied())));
     let work = || -> Result<(), DedupError> {
-        let mut search = Search {
+        let search = Search {
+            pid,
             bed,
             base,
             place,
@@ -81,19 +82,10 @@ pub(crate) fn find(
             learned: RelocationBuilder::new(process.mapped().iter().copied()),
             twins: Vec::new(),
         };
-        let mut reader = BatchReader::open(pid, BATCH_PAGES).map_err(io)?;
-        while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let mut finder = BaseFinder::new(pages.addrs());
-            for batch in *turn {
-                if bed.is_interrupted() {
-                    return Err(DedupError::Interrupted);
-                }
-                search.look_at(batch, reader.read(batch).map_err(io)?, &mut finder);
-            }
-        }
+        let mut done = search.take_turns(&turns, &next)?;
         let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-        all.0.append(&mut search.twins);
-        all.1.merge(search.learned);
+        all.0.append(&mut done.twins);
+        all.1.merge(done.learned);
         Ok(())
     };
     on_other_threads(THREADS.min(turns.len()), work)?;
@@ -135,6 +127,7 @@ fn sample(
 
 /// One thread's part of the search.
 struct Search<'a> {
+    pid: i32,
     bed: &'a Bed<'a>,
     base: &'a Base,
     place: usize,
@@ -146,6 +139,23 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    /// Takes one turn after the other, as long as there are any.
+    fn take_turns(mut self, turns: &[&[Vec<PageRange>]], next: &AtomicUsize) -> Result<Self, DedupError> {
+        let pid = self.pid;
+        let io = |source| DedupError::Io { what: "read", pid, source };
+        let mut reader = BatchReader::open(pid, BATCH_PAGES).map_err(io)?;
+        while let Some(turn) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let mut finder = BaseFinder::new(self.pages.addrs());
+            for batch in *turn {
+                if self.bed.is_interrupted() {
+                    return Err(DedupError::Interrupted);
+                }
+                self.look_at(batch, reader.read(batch).map_err(io)?, &mut finder);
+            }
+        }
+        Ok(self)
+    }
+
     /// Finds base pages for the new ones among `pages`, which lie at `ranges`, and learns from them.
     fn look_at(&mut self, ranges: &[PageRange], pages: &[Page], finder: &mut BaseFinder<'_>) {
         let is_kept = self.bed.store.probably_has(self.bed.domain, pages);

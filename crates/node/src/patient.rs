@@ -50,7 +50,7 @@ pub(crate) fn prepare<'a>(
         survey.leave_bytes(address, len_bytes);
     }
     if bed.depth == Depth::Light {
-        survey.leave(bed.working_set.of_process(at));
+        survey.leave_working_set(bed.working_set.of_process(at));
     }
     Ok(Patient { vehicle, survey, planted: None, writes: None })
 }

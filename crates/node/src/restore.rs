@@ -33,7 +33,7 @@ pub(crate) enum RestoreError {
     Damaged { pid: i32, addr: PageAddr },
     /// The manifest is not one of this store.
     #[error("read the manifest of process {pid}")]
-    Manifest { pid: i32, source: pages::ReadError },
+    Manifest { pid: i32, source: pages::PlanError },
     /// A process died.
     #[error("process {pid} died")]
     Died { pid: i32 },
@@ -76,7 +76,11 @@ pub(crate) fn restore(
     let first = || plan(&asleep.spaces, node, asleep.lazy.then_some(working_set));
     let content_pages: u64 = asleep.spaces.iter().map(|space| space.manifest.content_page_count()).sum();
     let wanted_pages = if asleep.lazy { working_set.pages() } else { content_pages };
-    let (filled_pages, decoded_pages) = fill_all(&asleep.spaces, (first, wanted_pages), threads)?;
+    let plans = Plans { made: OnceLock::new(), make: first };
+    if wanted_pages <= PLANNED_ALONE_MAX {
+        plans.get(); // Before threads are started: it takes less time than they do.
+    }
+    let Filled { pages: filled_pages, decoded_pages } = fill_all(&asleep.spaces, plans, threads)?;
     fail_point::reach("filled");
     let fill_us = started.elapsed().as_micros() as u64;
     let spaces = std::mem::take(&mut asleep.spaces);
@@ -152,21 +156,44 @@ fn nth_job(plans: &[FillPlan<MemfdArena>], mut nth: usize) -> Option<(usize, &Fi
     None
 }
 
-/// Fills everything in the plans, one for each space, by several threads; where they are long, the others start while one
-/// makes them. How many pages that were, and how many were decoded for them.
+/// What was filled, and how much was decoded for it.
+#[derive(Default)]
+struct Filled {
+    pages: u64,
+    decoded_pages: u64,
+}
+
+/// One plan for each space, made by the first who asks for them: where they are long, the other threads start meanwhile.
+struct Plans<Make> {
+    made: OnceLock<Result<Vec<FillPlan<MemfdArena>>, RestoreError>>,
+    make: Make,
+}
+
+impl<Make: Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError>> Plans<Make> {
+    /// `None`: they could not be made, and `filled` says why.
+    fn get(&self) -> Option<&[FillPlan<MemfdArena>]> {
+        self.made.get_or_init(&self.make).as_deref().ok()
+    }
+
+    /// What has been filled when all of their jobs are done.
+    fn filled(self) -> Result<Filled, RestoreError> {
+        let Some(plans) = self.made.into_inner() else { return Ok(Filled::default()) };
+        let plans = plans?;
+        let sum = |pages: fn(&FillPlan<MemfdArena>) -> u64| plans.iter().map(pages).sum();
+        Ok(Filled { pages: sum(FillPlan::pages), decoded_pages: sum(FillPlan::decoded_pages) })
+    }
+}
+
+/// Fills everything in the plans by several threads.
 fn fill_all(
     spaces: &[Space],
-    (plan, pages): (impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync, u64),
+    plans: Plans<impl Fn() -> Result<Vec<FillPlan<MemfdArena>>, RestoreError> + Sync>,
     threads: usize,
-) -> Result<(u64, u64), RestoreError> {
-    let plans = OnceLock::new();
-    if pages <= PLANNED_ALONE_MAX {
-        let _ = plans.get_or_init(&plan); // An error is met below.
-    }
+) -> Result<Filled, RestoreError> {
     let next = AtomicUsize::new(0);
     let failed = AtomicBool::new(false);
     let work = || -> Result<(), RestoreError> {
-        let Ok(plans) = plans.get_or_init(&plan) else { return Ok(()) };
+        let Some(plans) = plans.get() else { return Ok(()) };
         let mut scratch = Scratch::new();
         let mut hand: Option<Hand<'_>> = None;
         while let Some((at, job)) = nth_job(plans, next.fetch_add(1, Ordering::Relaxed)) {
@@ -192,11 +219,7 @@ fn fill_all(
         Ok(())
     };
     on_threads(threads, work)?;
-    // Without an error each job was done.
-    let Some(plans) = plans.into_inner() else { return Ok((0, 0)) };
-    let plans = plans?;
-    let sum = |pages: fn(&FillPlan<MemfdArena>) -> u64| plans.iter().map(pages).sum();
-    Ok((sum(FillPlan::pages), sum(FillPlan::decoded_pages)))
+    plans.filled() // Without an error each job was done.
 }
 
 /// Puts pages into one process that stands still.

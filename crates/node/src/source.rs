@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use linux::arena::MemfdArena;
 use pages::{
-    Fill, FillJob, FillPlan, JobIndex, Manifest, PAGE_SIZE, PAGES_PER_GROUP, PageAddr, PageRange, ReadError,
+    Fill, FillJob, FillPlan, JobIndex, Manifest, PAGE_SIZE, PAGES_PER_GROUP, PageAddr, PageRange, PlanError,
     Scratch,
 };
 
@@ -33,11 +33,11 @@ impl Source {
     }
 
     /// Finds out where everything stands, before much of it is wanted.
-    pub(crate) fn prepare(&self) -> Result<(), ReadError> {
+    pub(crate) fn prepare(&self) -> Result<(), PlanError> {
         self.plan().map(|_| ())
     }
 
-    fn plan(&self) -> Result<&Plan, ReadError> {
+    fn plan(&self) -> Result<&Plan, PlanError> {
         if let Some(plan) = self.plan.get() {
             return Ok(plan);
         }

@@ -1,5 +1,6 @@
 //! Looks over a stopped process: which of its pages can leave, and whether anything forbids it.
 
+use std::io;
 use std::sync::Arc;
 
 use linux::maps::Mapping;
@@ -28,6 +29,8 @@ pub(crate) struct Survey {
     pub(crate) unchanged: Option<Unchanged>,
     /// Private pages that stay.
     pub(crate) left_pages: u64,
+    /// Whether some of them stay because they are of the working set.
+    pub(crate) leaves_working_set: bool,
     /// Those of them that lie in `parts`, sorted.
     left: Vec<PageRange>,
 }
@@ -97,6 +100,19 @@ impl Survey {
         self.left.sort_unstable();
     }
 
+    /// Leaves what the next invocation will touch.
+    pub(crate) fn leave_working_set(&mut self, ranges: &[PageRange]) {
+        let before = self.left_pages;
+        self.leave(ranges);
+        self.leaves_working_set = self.left_pages > before;
+    }
+
+    /// Each run of file copies becomes a mapping of its own and may split the one around it in three.
+    fn mappings_when_split(&self) -> usize {
+        let copies = self.parts.iter().filter(|part| part.kind == Kind::FileCopies);
+        self.mappings.len() + 2 * copies.map(|part| part.runs.len()).sum::<usize>()
+    }
+
     /// Cuts a range where pages stay.
     pub(crate) fn without_left(&self, range: PageRange) -> Vec<PageRange> {
         without(&[range], &self.left)
@@ -116,51 +132,26 @@ pub(crate) fn survey(
     give_up: &dyn Fn() -> bool,
 ) -> Result<Survey, DedupError> {
     let pid = stopped.pid();
-    let io = |source| DedupError::Io { what: "survey", pid, source };
-    let in_time = |error| if give_up() { DedupError::Interrupted } else { io(error) };
+    let failed = |source| DedupError::Io { what: "survey", pid, source };
+    let in_time = |error| if give_up() { DedupError::Interrupted } else { failed(error) };
     let mut mappings = maps::read_unless(pid, give_up).map_err(in_time)?;
-    let mut page_map = PageMap::open(pid).map_err(io)?;
+    let mut page_map = PageMap::open(pid).map_err(failed)?;
     let looked = page_map.look_over(&mappings, give_up);
     if looked.is_err() && give_up() {
         return Err(DedupError::Interrupted);
     } // Else, on an error, it looks at each by itself, and says which it cannot look at.
-    let unchanged = shadow.map(|shadow| -> std::io::Result<Unchanged> {
+    let unchanged = shadow.map(|shadow| -> io::Result<Unchanged> {
         let ranges = shadow.unwritten(&mut mappings, &mut page_map)?;
         Ok(Unchanged { manifest: Arc::clone(&shadow.manifest), ranges })
     });
-    if let Some(why) = carry::obstacle(pid, &mappings).map_err(io)? {
+    if let Some(why) = carry::obstacle(pid, &mappings).map_err(failed)? {
         return Err(DedupError::LeftWarm { why });
     }
-    let mut survey = Survey {
-        pid,
-        mappings,
-        parts: Vec::new(),
-        unchanged: unchanged.transpose().map_err(io)?,
-        left_pages: 0,
-        left: Vec::new(),
-    };
-    for mapping in &survey.mappings {
-        let kind = match mapping {
-            m if m.is_private_anonymous() => Kind::Anonymous,
-            m if m.is_private_file() => Kind::FileCopies,
-            _ => continue,
-        };
-        let mut runs = Vec::new();
-        if carry::must_stay(mapping) {
-            // Device memory has no pages that could be counted: an error here is not one of ours.
-            let _ = page_map.own_pages(mapping, &mut runs);
-            survey.left_pages += pages_of(&runs);
-            continue;
-        }
-        page_map.own_pages(mapping, &mut runs).map_err(io)?;
-        if !runs.is_empty() {
-            survey.parts.push(Part { runs, mapping: mapping.range(), prot: mapping.prot(), kind });
-        }
-    }
-    let file_runs =
-        survey.parts.iter().filter(|part| part.kind == Kind::FileCopies).map(|part| part.runs.len());
-    // Each run of file copies becomes a mapping of its own and may split the one around it in three.
-    if survey.mappings.len() + 2 * file_runs.sum::<usize>() > MAPPINGS_MAX_DEFAULT / 2 {
+    let unchanged = unchanged.transpose().map_err(failed)?;
+    let (parts, left_pages) = parts(&mappings, &mut page_map).map_err(failed)?;
+    let (leaves_working_set, left) = (false, Vec::new());
+    let mut survey = Survey { pid, mappings, parts, unchanged, left_pages, leaves_working_set, left };
+    if survey.mappings_when_split() > MAPPINGS_MAX_DEFAULT / 2 {
         return Err(DedupError::LeftWarm {
             why: format!("process {pid} has too many mappings to split more"),
         });
@@ -170,4 +161,28 @@ pub(crate) fn survey(
         survey.leave_bytes(start, len_bytes);
     }
     Ok(survey)
+}
+
+/// The pages that can leave, by mapping, and how many stay with mappings that must.
+fn parts(mappings: &[Mapping], page_map: &mut PageMap) -> io::Result<(Vec<Part>, u64)> {
+    let (mut parts, mut left_pages) = (Vec::new(), 0);
+    for mapping in mappings {
+        let kind = match mapping {
+            m if m.is_private_anonymous() => Kind::Anonymous,
+            m if m.is_private_file() => Kind::FileCopies,
+            _ => continue,
+        };
+        let mut runs = Vec::new();
+        let looked = page_map.own_pages(mapping, &mut runs);
+        if carry::must_stay(mapping) {
+            // Device memory has no pages that could be counted: an error here is not one of ours.
+            left_pages += pages_of(&runs);
+            continue;
+        }
+        looked?;
+        if !runs.is_empty() {
+            parts.push(Part { runs, mapping: mapping.range(), prot: mapping.prot(), kind });
+        }
+    }
+    Ok((parts, left_pages))
 }

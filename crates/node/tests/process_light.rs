@@ -46,6 +46,7 @@ fn left_pages(depth: Depth) -> (SleepRecord, u64) {
 fn the_working_set_of_a_light_sleeper_stays_and_the_rest_leaves() {
     let (deep, deep_bytes) = left_pages(Depth::Deep);
     let (light, light_bytes) = left_pages(Depth::Light);
+    assert_eq!((light.depth, deep.depth), (Depth::Light, Depth::Deep));
     assert!(light.left_pages > deep.left_pages, "{light:?}, {deep:?}");
     assert!(light.left_pages < light.own_pages() / 2, "{light:?}");
     assert!(light_bytes > deep_bytes && light_bytes <= light.left_pages * 4096 + deep_bytes, "{light_bytes}");
@@ -57,6 +58,9 @@ fn a_light_sleeper_whose_working_set_nobody_knows_sleeps_deeply() {
     let subject = Subject::specimen(&["memory", "7"]);
     let deep = bench.sleep(&bench.launch(&subject));
     let light = bench.launch_with(&subject, |spec| spec.depth = Depth::Light);
-    assert_eq!(bench.sleep(&light).left_pages, deep.left_pages);
+    let slept = bench.sleep(&light);
+    assert_eq!((slept.depth, slept.left_pages), (Depth::Deep, deep.left_pages));
+    assert_eq!(sandbox(&light).record().depth_reached(), Some(Depth::Deep));
     wait(sandbox(&light).wake()).unwrap();
+    assert_eq!(sandbox(&light).record().depth_reached(), None);
 }

@@ -45,5 +45,5 @@ pub use registry::{BaseImage, BasePage, Hit, MemoryRegistry, Registry};
 pub use relocation::{PackedRelocation, Relocation, RelocationBuilder, RelocationError};
 pub use store::{
     BasePages, BaseReader, Fill, FillError, FillJob, FillPlan, JobIndex, Like, PAGES_PER_GROUP,
-    PAGES_PER_PUT, ReadError, SlotId, Store, StoreError, StoreShare, StoreStats,
+    PAGES_PER_PUT, PlanError, SlotId, Store, StoreError, StoreShare, StoreStats,
 };

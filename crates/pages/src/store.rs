@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use base_pages::{BasePages, BaseReader};
 pub(crate) use fill::damaged_group_is_noticed;
-pub use fill::{Fill, FillError, FillJob, FillPlan, JobIndex, ReadError};
+pub use fill::{Fill, FillError, FillJob, FillPlan, JobIndex, PlanError};
 pub use put::{Like, PAGES_PER_PUT, StoreError};
 pub use share::StoreShare;
 pub use slots::SlotId;

@@ -15,7 +15,7 @@ pub struct SandboxRecord {
     pub state: State,
     /// The first process of its tree.
     pub pid: i32,
-    /// How deep it sleeps when it sleeps.
+    /// How deep it is to sleep. How deep it did, its last sleep says.
     #[serde(default)]
     pub depth: Depth,
     /// What it costs.
@@ -51,6 +51,9 @@ pub struct SleepRecord {
     pub empty_us: u64,
     /// Processes in the tree.
     pub processes: u32,
+    /// How deep it sleeps: `light` where pages of a working set stayed, whatever it was to be.
+    #[serde(default)]
+    pub depth: Depth,
     /// Pages that left without being encoded again: known to be unchanged since the last sleep.
     pub unchanged_pages: u64,
     /// Pages full of zeros.
@@ -68,6 +71,13 @@ pub struct SleepRecord {
     /// Of those that were encoded, pages that stayed as well: an invocation came while memory was leaving.
     #[serde(default)]
     pub stayed_pages: u64,
+}
+
+impl SandboxRecord {
+    /// How deep it sleeps, if it sleeps.
+    pub fn depth_reached(&self) -> Option<Depth> {
+        self.last_sleep.as_ref().filter(|_| self.state == State::Dedup).map(|sleep| sleep.depth)
+    }
 }
 
 impl SleepRecord {

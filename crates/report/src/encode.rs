@@ -7,6 +7,8 @@ use crate::quantity::{bytes, micros, percent};
 use crate::stats;
 use crate::table::{Column, Table};
 
+const PAGE_BYTES: u64 = 4096;
+
 /// One run of the experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EncodeBench {
@@ -56,10 +58,62 @@ pub struct EncodeCase {
     pub worse_groups: u64,
     /// By how many bytes they are, all together.
     pub worse_bytes: u64,
+    /// What the store makes of all pages, in each of its ways to keep them without a base.
+    #[serde(default)]
+    pub stored: Vec<StoredResult>,
     /// Each encoder, in the order of the table; the last is dormouse's.
     pub encoders: Vec<EncodeResult>,
     /// What dormouse keeps in each pair of processes, upwards; empty if there was but one.
     pub kept_shares: Vec<f64>,
+}
+
+/// What the store made of all distinct pages of one process, put in one way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredResult {
+    /// `cold`, `base` or `hot`.
+    pub groups: String,
+    /// The pages.
+    pub content_bytes: u64,
+    /// What the store keeps of them.
+    pub kept_bytes: u64,
+    /// What zstd makes of them page by page, at the level of the store; no page is larger than itself.
+    pub page_by_page_bytes: u64,
+    /// Groups.
+    pub count: u64,
+    /// Those for which the store keeps more than zstd page by page.
+    pub worse_groups: u64,
+    /// Their pages.
+    pub worse_pages: u64,
+    /// By how many bytes they are larger, all together.
+    pub worse_bytes: u64,
+}
+
+impl StoredResult {
+    /// Counts one group.
+    pub fn add(&mut self, pages: u64, kept_bytes: u64, page_by_page_bytes: u64) {
+        self.count += 1;
+        self.content_bytes += pages * PAGE_BYTES;
+        self.kept_bytes += kept_bytes;
+        self.page_by_page_bytes += page_by_page_bytes;
+        if kept_bytes > page_by_page_bytes {
+            self.worse_groups += 1;
+            self.worse_pages += pages;
+            self.worse_bytes += kept_bytes - page_by_page_bytes;
+        }
+    }
+
+    fn text(&self) -> String {
+        let share = |bytes| stats::ratio(bytes, self.content_bytes).map_or_else(|| "-".to_owned(), percent);
+        format!(
+            "{} {} ({}), {} of {} groups larger, by {}",
+            self.groups,
+            share(self.kept_bytes),
+            share(self.page_by_page_bytes),
+            self.worse_groups,
+            self.count,
+            bytes(self.worse_bytes)
+        )
+    }
 }
 
 /// What one encoder made of one process.
@@ -125,7 +179,9 @@ impl EncodeBench {
                 table.row(self.row(case, result, place == 0));
             }
         }
-        self.cases.iter().map(about).chain(self.notes.iter().cloned()).for_each(|note| table.note(&note));
+        let stored = self.cases.iter().filter(|case| case.worker == case.base).filter_map(stored);
+        let notes = self.cases.iter().map(about).chain(stored).chain(self.notes.iter().cloned());
+        notes.for_each(|note| table.note(&note));
         format!("{}\n\n{}", self.headline(), table.render(width))
     }
 
@@ -181,10 +237,24 @@ fn about(case: &EncodeCase) -> String {
     )
 }
 
+/// What the store keeps, beside the table.
+fn stored(case: &EncodeCase) -> Option<String> {
+    let texts: Vec<String> = case.stored.iter().map(StoredResult::text).collect();
+    (!texts.is_empty())
+        .then(|| format!("{} {}, as the store keeps them: {}", case.layout, case.worker, texts.join("; ")))
+}
+
 /// Figures for the tests of the table and of the chart.
 #[cfg(test)]
 pub(crate) mod specimen {
     use super::*;
+
+    fn stored() -> StoredResult {
+        let mut stored = StoredResult { groups: "cold".to_owned(), ..StoredResult::default() };
+        stored.add(16, 16 << 10, 18 << 10);
+        stored.add(16, 20 << 10, 19 << 10);
+        stored
+    }
 
     pub(crate) fn bench() -> EncodeBench {
         let result = |encoder: &str, kept_bytes, has_base| EncodeResult {
@@ -206,6 +276,7 @@ pub(crate) mod specimen {
             find_us: 120_000,
             worse_groups: 3,
             worse_bytes: 40,
+            stored: vec![stored()],
             encoders: vec![result("zstd", 13 << 20, false), result("dormouse", 3 << 20, true)],
             kept_shares: vec![0.05, 0.06, 0.08],
         };
@@ -240,6 +311,7 @@ random  pandas  zstd       26 %       26 %         0.42         1.31
 \x20               dormouse  6.0 %      7.5 %         0.42         1.31
 random pandas: 50.0 MiB of pages, 49.0 MiB not identical; base 12.0 MiB; relocation 4.00 KiB in 900 runs; find 120 ms; \
 3 groups worse than zstd page by page, by 40 B; dormouse kept 5.0 % to 8.0 % in all pairs
+random pandas, as the store keeps them: cold 28 % (29 %), 1 of 2 groups larger, by 1.00 KiB
 a note
 "
         );

@@ -57,7 +57,7 @@ fn row(sandbox: &SandboxRecord) -> Vec<String> {
         sandbox.id.to_string(),
         sandbox.name.clone(),
         sandbox.state.to_string(),
-        sandbox.depth.to_string(),
+        sandbox.depth_reached().map(|depth| depth.to_string()).unwrap_or_default(),
         age(sandbox.state_age_ms),
         sandbox.pid.to_string(),
     ];
@@ -84,7 +84,7 @@ fn amounts(account: &Account) -> [String; 11] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::{SandboxId, State};
+    use protocol::{Depth, SandboxId, SleepRecord, State};
 
     fn sandbox(id: u64, name: &str, state: State, left_warm: Option<&str>) -> SandboxRecord {
         let account = Account {
@@ -101,7 +101,7 @@ mod tests {
             name: name.to_owned(),
             state,
             pid: 4000 + id as i32,
-            depth: protocol::Depth::Deep,
+            depth: Depth::Deep,
             account,
             state_age_ms: 12_000,
             invocations: 3,
@@ -136,6 +136,19 @@ sandbox 2 (pandas) was left warm: io_uring buffers
 not shown for want of room: depth, shared, identical, patched, packed, whole, manifest
 ",
         );
+    }
+
+    #[test]
+    fn depth_is_what_a_sleep_has_reached() {
+        let of = |state, chosen, reached| {
+            let mut sandbox = sandbox(1, "pandas", state, None);
+            sandbox.depth = chosen;
+            sandbox.last_sleep = Some(SleepRecord { depth: reached, ..SleepRecord::default() });
+            row(&sandbox)[3].clone()
+        };
+        assert_eq!(of(State::Dedup, Depth::Light, Depth::Light), "light");
+        assert_eq!(of(State::Dedup, Depth::Light, Depth::Deep), "deep");
+        assert_eq!(of(State::Warm, Depth::Light, Depth::Light), "");
     }
 
     #[test]

@@ -10,10 +10,6 @@ use crate::{PAGE_SIZE, PAGES_PER_GROUP};
 /// As for pages without a base: decision 0007 has sizes and speeds of others.
 const ZSTD_LEVEL: i32 = 3;
 
-/// Base pages are encoded once for all sandboxes of a function, so more time is spent on them: level 9 keeps 1.5 points
-/// less of them than level 3, and takes four times as long. Levels above bring little and decode more slowly.
-const BASE_ZSTD_LEVEL: i32 = 9;
-
 /// A patch that keeps more than a quarter of its pages is compared with other ways to keep them. Below that, none of
 /// them is smaller but by chance and by some bytes, and trying them takes twice as long as the patch.
 const DOUBTFUL_SHARE: usize = 4;
@@ -47,23 +43,23 @@ impl PatchEncoder {
     pub fn encode(&mut self, base: &[u8], pages: &[u8]) -> Result<Vec<Piece>, PatchError> {
         check_pages(base, BASE_PAGES_PER_GROUP)?;
         check_pages(pages, PATCH_PAGES_PER_GROUP)?;
-        let patch = self.pack(Form::Patch, base, pages, 0, ZSTD_LEVEL);
+        let patch = self.pack(Form::Patch, base, pages, 0);
         if patch.bytes.len() <= pages.len() / DOUBTFUL_SHARE {
             return Ok(vec![patch]);
         }
         Ok(self.smaller(patch, pages))
     }
 
-    /// Encodes 1 to 8 base pages, to be kept as one group.
+    /// Encodes 1 to 8 base pages, to be kept as one group: as the store keeps them.
     pub fn encode_base(&mut self, base: &[u8]) -> Result<Piece, PatchError> {
         check_pages(base, BASE_PAGES_PER_GROUP)?;
-        Ok(self.pack(Form::Alone, &[], base, 0, BASE_ZSTD_LEVEL))
+        Ok(self.pack(Form::Alone, &[], base, 0))
     }
 
     /// Encodes 1 to 16 pages that have no base: groups may be larger, as no base is decoded with them.
     pub fn encode_alone(&mut self, pages: &[u8]) -> Result<Vec<Piece>, PatchError> {
         check_pages(pages, PAGES_PER_GROUP)?;
-        let together = self.pack(Form::Alone, &[], pages, 0, ZSTD_LEVEL);
+        let together = self.pack(Form::Alone, &[], pages, 0);
         Ok(self.smaller(together, pages))
     }
 
@@ -71,22 +67,22 @@ impl PatchEncoder {
     fn smaller(&mut self, together: Piece, pages: &[u8]) -> Vec<Piece> {
         let mut best = together;
         if best.form != Form::Alone {
-            let alone = self.pack(Form::Alone, &[], pages, 0, ZSTD_LEVEL);
+            let alone = self.pack(Form::Alone, &[], pages, 0);
             if alone.bytes.len() < best.bytes.len() {
                 best = alone;
             }
         }
-        let single = |(nth, page)| self.pack(Form::Alone, &[], page, nth, ZSTD_LEVEL);
+        let single = |(nth, page)| self.pack(Form::Alone, &[], page, nth);
         let singles: Vec<Piece> = pages.chunks(PAGE_SIZE).enumerate().map(single).collect();
         let singles_bytes: usize = singles.iter().map(|piece| piece.bytes.len()).sum();
         if singles_bytes < best.bytes.len() { singles } else { vec![best] }
     }
 
     /// What zstd makes of `pages` with the text `before` them, or the pages themselves, whichever is smaller.
-    fn pack(&mut self, form: Form, before: &[u8], pages: &[u8], first_page: usize, level: i32) -> Piece {
+    fn pack(&mut self, form: Form, before: &[u8], pages: &[u8], first_page: usize) -> Piece {
         let range = first_page..first_page + pages.len() / PAGE_SIZE;
         // What zstd refuses (a base that happens to look like a trained dictionary) is kept another way.
-        match self.zstd.compress_using_dict(&mut *self.packed, pages, before, level) {
+        match self.zstd.compress_using_dict(&mut *self.packed, pages, before, ZSTD_LEVEL) {
             Ok(len) if len < pages.len() => Piece { pages: range, form, bytes: self.packed[..len].into() },
             _ => Piece { pages: range, form: Form::Whole, bytes: pages.into() },
         }

@@ -1,39 +1,25 @@
-//! Reads pages back: those of a manifest in some ranges, or one page. Every page is checked before it is
-//! handed out; a damaged one is an error that names its address, never wrong bytes.
+//! Reads pages back: those of a manifest in some ranges. Every page is checked before it is handed out; a damaged one
+//! is an error that names its address, never wrong bytes.
 
 use std::sync::Arc;
 
+use super::Store;
 use super::draft::Draft;
 use super::group::Group;
-use super::{SlotId, Store};
 use crate::codec::Scratch;
 use crate::page_id::{Page, PageId};
-use crate::{Arena, Content, Manifest, PAGE_SIZE, PageAddr, PageRange};
+use crate::{Arena, Manifest, PAGE_SIZE, PageAddr, PageRange};
 
 /// Pages that are looked up before others may use the tables: about a tenth of a millisecond.
 pub(super) const PAGES_PER_LOCK: usize = 1024;
 
-/// A page could not be read. The sandbox that it belongs to cannot go on.
+/// The manifest names a slot that the store does not have: it is not a manifest of this store. The sandbox that it
+/// belongs to cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// The manifest says nothing about the address.
-    #[error("no page at {addr} in the manifest")]
-    NotInManifest {
-        /// The address.
-        addr: PageAddr,
-    },
-    /// The manifest names a slot that the store does not have: it is not a manifest of this store.
-    #[error("the store has no slot for the page at {addr}")]
-    NotInStore {
-        /// The address.
-        addr: PageAddr,
-    },
-    /// The bytes are no longer those that were put.
-    #[error("the page at {addr} is damaged")]
-    Damaged {
-        /// The address.
-        addr: PageAddr,
-    },
+#[error("the store has no slot for the page at {addr}")]
+pub struct PlanError {
+    /// The address.
+    pub addr: PageAddr,
 }
 
 /// A job could not be finished. Pages that were handed out before were right.
@@ -79,53 +65,23 @@ pub(super) struct Wanted {
 
 impl<A: Arena> Store<A> {
     /// What is to be filled for all of `manifest`. Zero pages are in no job.
-    pub fn plan_all(&self, manifest: &Manifest) -> Result<FillPlan<A>, ReadError> {
+    pub fn plan_all(&self, manifest: &Manifest) -> Result<FillPlan<A>, PlanError> {
         self.plan(manifest, &manifest.content_ranges().collect::<Vec<_>>())
     }
 
     /// What is to be filled for the pages of `manifest` in `ranges`, which are sorted and do not overlap: one job for
     /// each group, by the first address that wants it; hot patches in one with their base group.
-    pub fn plan(&self, manifest: &Manifest, ranges: &[PageRange]) -> Result<FillPlan<A>, ReadError> {
+    pub fn plan(&self, manifest: &Manifest, ranges: &[PageRange]) -> Result<FillPlan<A>, PlanError> {
         let mut draft = Draft::new();
         let mut pages = manifest.pages_in(ranges).peekable();
         while pages.peek().is_some() {
             let tables = self.tables();
             for (addr, slot) in pages.by_ref().take(PAGES_PER_LOCK) {
-                let (kept, group) = tables.find(slot).ok_or(ReadError::NotInStore { addr })?;
+                let (kept, group) = tables.find(slot).ok_or(PlanError { addr })?;
                 draft.add(group, addr, kept.id, kept.place.index());
             }
         }
         Ok(FillPlan { jobs: draft.jobs() })
-    }
-
-    /// Reads the page at `addr`, for one fault.
-    pub fn read_page(
-        &self,
-        manifest: &Manifest,
-        addr: PageAddr,
-        scratch: &mut Scratch,
-        out: &mut [u8; PAGE_SIZE],
-    ) -> Result<(), ReadError> {
-        let slot = match manifest.get(addr).ok_or(ReadError::NotInManifest { addr })? {
-            Content::Zero => {
-                out.fill(0);
-                return Ok(());
-            }
-            Content::Slots(slot) => slot,
-        };
-        let (id, index, group) = self.hold(slot).ok_or(ReadError::NotInStore { addr })?;
-        let content = group.decode(scratch).map_err(|_| ReadError::Damaged { addr })?.0;
-        match content.get(usize::from(index)) {
-            Some(page) if self.shared.hasher.page_id(page) == id => *out = *page,
-            _ => return Err(ReadError::Damaged { addr }),
-        }
-        Ok(())
-    }
-
-    fn hold(&self, slot: SlotId) -> Option<(PageId, u8, Arc<Group<A>>)> {
-        let tables = self.tables();
-        let (kept, group) = tables.find(slot)?;
-        Some((kept.id, kept.place.index(), Arc::clone(group)))
     }
 }
 

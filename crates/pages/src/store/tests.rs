@@ -28,7 +28,13 @@ fn check(calls: &[&[u8]], same: usize) {
         for (offset, &byte) in call.iter().enumerate() {
             let addr = PageAddr::default() + (nth * 1000 + offset) as u64;
             let mut out = [0; PAGE_SIZE];
-            store.read_page(&manifest, addr, &mut Scratch::new(), &mut out).unwrap();
+            for job in store.plan(&manifest, &[PageRange::new(addr, 1)]).unwrap().jobs() {
+                let mut fill = |_, bytes: &[u8]| {
+                    out.copy_from_slice(bytes);
+                    Ok::<_, PlanError>(())
+                };
+                job.decode(&mut Scratch::new(), &mut fill).unwrap();
+            }
             assert!(out == page(byte), "{addr}");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::specimen::{self, Hint, Specimen, addr, sandbox, sandbox_like};
+use crate::specimen::{self, Hint, Specimen, addr, read_page, sandbox, sandbox_like};
 use pages::{
     BaseContent as _, BaseFinder, Domain, HeapArena, Heat, Like, ManifestBuilder, PAGE_SIZE,
     PackedRelocation, Page, PageAddr, PageRange, RelocationBuilder, Scratch, Store,
@@ -115,8 +115,7 @@ fn heaps_that_only_moved_keep_next_to_nothing_and_come_back() {
     let mut scratch = Scratch::new();
     for nth in 0..PAGES {
         for ((manifest, start), heap) in alike.sandboxes.iter().zip(&heaps) {
-            let mut page = [0; PAGE_SIZE];
-            alike.store.read_page(manifest, *start + nth, &mut scratch, &mut page).unwrap();
+            let page = read_page(&alike.store, manifest, *start + nth, &mut scratch).unwrap();
             assert!(page == heap[nth as usize], "page {nth} of the heap at {start}");
         }
     }
@@ -153,8 +152,6 @@ fn a_wrong_relocation_costs_bytes_and_no_content() {
     let manifest = builder.build().unwrap();
     let mut scratch = Scratch::new();
     for (nth, page) in (0..).zip(&other) {
-        let mut out = [0; PAGE_SIZE];
-        store.read_page(&manifest, addr(nth), &mut scratch, &mut out).unwrap();
-        assert!(out == *page);
+        assert!(read_page(&store, &manifest, addr(nth), &mut scratch).unwrap() == *page);
     }
 }

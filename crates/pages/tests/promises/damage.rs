@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::hot::make_hot;
-use crate::specimen::{self, Hint, Sandbox, Specimen, addr, sandbox, sandbox_like};
+use crate::specimen::{self, Hint, Sandbox, Specimen, addr, read_page, sandbox, sandbox_like};
 use crate::store::odd_relocation;
 use pages::{
-    Arena, ArenaError, Domain, FillError, HeapArena, Heat, PAGE_SIZE, PackedRelocation, PageRange, ReadError,
+    Arena, ArenaError, Domain, FillError, HeapArena, Heat, PAGE_SIZE, PackedRelocation, PageRange, PlanError,
     Scratch, Store, fuzzing,
 };
 use proptest::prelude::*;
@@ -73,12 +73,13 @@ fn check(pages: &[Specimen], heat: Heat, bits: u8, noticed_min: usize) {
         let mut fill = |start, bytes: &[u8]| {
             let page = &sandbox.memory[&start];
             assert!(bytes[..PAGE_SIZE] == page[..], "{start} was handed out wrong");
-            Ok::<_, ReadError>(())
+            Ok::<_, PlanError>(())
         };
         let filled = plan.jobs()[0].decode(&mut scratch, &mut fill);
-        let mut out = [0; PAGE_SIZE];
-        let read = store.read_page(&sandbox.manifest, addr(0), &mut scratch, &mut out);
-        assert!(read == Err(ReadError::Damaged { addr: addr(0) }) || out[..] == sandbox.memory[&addr(0)][..]);
+        match read_page(&store, &sandbox.manifest, addr(0), &mut scratch) {
+            Ok(page) => assert!(page[..] == sandbox.memory[&addr(0)][..]),
+            Err(error) => assert_eq!(error, FillError::Damaged { addr: addr(0) }),
+        }
         noticed += usize::from(matches!(filled, Err(FillError::Damaged { .. })));
     }
     assert!(noticed >= noticed_min, "{noticed} damages noticed");
@@ -183,16 +184,15 @@ fn assert_never_wrong(store: &Store<TamperedArena>, sandbox: &Sandbox) {
             for (nth, page) in (0..).zip(bytes.chunks(PAGE_SIZE)) {
                 assert!(page == &sandbox.memory[&(start + nth)][..], "{} was handed out wrong", start + nth);
             }
-            Ok::<_, ReadError>(())
+            Ok::<_, PlanError>(())
         };
         let filled = job.decode(&mut scratch, &mut fill);
         assert!(matches!(filled, Ok(()) | Err(FillError::Damaged { .. })), "{filled:?}");
     }
     for (&addr, page) in &sandbox.memory {
-        let mut out = [0; PAGE_SIZE];
-        match store.read_page(&sandbox.manifest, addr, &mut scratch, &mut out) {
-            Ok(()) => assert!(out[..] == page[..], "{addr} was read wrong"),
-            Err(error) => assert_eq!(error, ReadError::Damaged { addr }),
+        match read_page(store, &sandbox.manifest, addr, &mut scratch) {
+            Ok(read) => assert!(read[..] == page[..], "{addr} was read wrong"),
+            Err(error) => assert_eq!(error, FillError::Damaged { addr }),
         }
     }
 }

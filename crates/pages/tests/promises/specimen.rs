@@ -1,12 +1,13 @@
 //! Pages with a known kind of content, and sandboxes made of them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::Arc;
 
 use pages::{
-    Arena, Content, Domain, Encoding, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE, PAGES_PER_PUT,
-    PackedRelocation, PageAddr, PageRange, Scratch, Store,
+    Arena, Content, Domain, Encoding, FillError, Heat, Like, Manifest, ManifestBuilder, PAGE_SIZE,
+    PAGES_PER_PUT, PackedRelocation, Page, PageAddr, PageRange, Scratch, Store,
 };
 use proptest::prelude::*;
 
@@ -171,9 +172,26 @@ impl Sandbox {
         }
         assert!(filled == self.memory);
         for (&addr, page) in &self.memory {
-            let mut out = [1; PAGE_SIZE];
-            store.read_page(&self.manifest, addr, &mut scratch, &mut out).unwrap();
-            assert!(out[..] == page[..], "{addr}");
+            let alone = read_page(store, &self.manifest, addr, &mut scratch).unwrap();
+            assert!(alone[..] == page[..], "{addr}");
         }
     }
+}
+
+/// One page, as for a fault.
+pub(crate) fn read_page<A: Arena>(
+    store: &Store<A>,
+    manifest: &Manifest,
+    addr: PageAddr,
+    scratch: &mut Scratch,
+) -> Result<Page, FillError<Infallible>> {
+    let plan = store.plan(manifest, &[PageRange::new(addr, 1)]).unwrap();
+    let mut page = [0; PAGE_SIZE]; // Zero pages are in no job.
+    for job in plan.jobs() {
+        job.decode(scratch, &mut |_, bytes| {
+            page.copy_from_slice(bytes);
+            Ok(())
+        })?;
+    }
+    Ok(page)
 }
