@@ -63,8 +63,8 @@ impl Subject {
     pub fn java_function() -> Subject {
         let drive = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/Drive.java");
         let folder = workspace_root().join("examples/functions/java");
-        // The last keeps a killed one from leaving a file in `/tmp`.
-        let options = ["-XX:+UseSerialGC", "-Xmx256m", "-XX:-UsePerfData"].map(OsString::from);
+        // A small heap to begin with, so that garbage is collected, and no file in `/tmp` when it is killed.
+        let options = ["-XX:+UseSerialGC", "-Xms8m", "-Xmx256m", "-XX:-UsePerfData"].map(OsString::from);
         Subject {
             name: "java".to_owned(),
             program: "java".into(),
