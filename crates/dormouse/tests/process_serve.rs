@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use common::{Ground, Server, Setup};
 use protocol::State;
 use serde_json::{Value, json};
-use testkit::{require, require_python};
+use testkit::{require, require_java, require_python};
 
 /// A sleeping function keeps a hundredth of its memory, or so little that it does not matter: stacks in use, what
 /// the kernel itself touches.
@@ -165,6 +165,18 @@ fn a_runtime_of_its_own_sleeps_and_wakes() {
     let ground = Ground::new();
     ground.example("shell");
     check(&ground, Setup::default(), "shell");
+}
+
+#[test]
+fn a_java_virtual_machine_sleeps_and_wakes() {
+    if !require_java() {
+        return;
+    }
+    for mib in ["0", "4096"] {
+        let ground = Ground::new();
+        ground.example("java");
+        check(&ground, Setup { args: vec!["--lazy-above", mib], ..Setup::default() }, "java");
+    }
 }
 
 #[test]

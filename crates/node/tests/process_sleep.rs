@@ -6,7 +6,7 @@ mod common;
 
 use common::{Bench, every_way};
 use protocol::State;
-use testkit::{Subject, require_node, require_python};
+use testkit::{Subject, require_java, require_node, require_python};
 
 /// Sleeps, each with every byte compared, in one way of holding and filling.
 const ROUNDS: usize = 2;
@@ -100,5 +100,12 @@ fn a_python_function_with_a_child_comes_back() {
 fn a_node_server_comes_back() {
     if require_node() {
         check(&Subject::node_server(), &["/?n=3", "/verify"]);
+    }
+}
+
+#[test]
+fn a_java_virtual_machine_comes_back() {
+    if require_java() {
+        check(&Subject::java_function(), &[r#"{"n": 3}"#, r#"{"verify": true}"#]);
     }
 }

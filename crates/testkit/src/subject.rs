@@ -58,6 +58,22 @@ impl Subject {
         }
     }
 
+    /// `examples/functions/java`, called without the Lambda API: each command is an event in JSON, each answer the
+    /// result in JSON.
+    pub fn java_function() -> Subject {
+        let drive = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/Drive.java");
+        let folder = workspace_root().join("examples/functions/java");
+        // A small heap to begin with, so that garbage is collected, and no file in `/tmp` when it is killed.
+        let options = ["-XX:+UseSerialGC", "-Xms8m", "-Xmx256m", "-XX:-UsePerfData"].map(OsString::from);
+        Subject {
+            name: "java".to_owned(),
+            program: "java".into(),
+            before_socket: options.into_iter().chain([drive.into(), folder.into()]).collect(),
+            after_socket: Vec::new(),
+            env: vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())],
+        }
+    }
+
     /// With one more variable in its environment.
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Subject {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));

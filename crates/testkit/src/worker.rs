@@ -61,6 +61,15 @@ pub fn require_node() -> bool {
     require(outcome.is_ok_and(|output| output.status.success()), "node", "install Node 20")
 }
 
+/// Requires Java with its compiler, which Debian has in what runs Java.
+#[track_caller]
+#[must_use]
+pub fn require_java() -> bool {
+    let outcome = std::process::Command::new("java").args(["--describe-module", "jdk.compiler"]).output();
+    let present = outcome.is_ok_and(|output| output.status.success());
+    require(present, "java", "install Java 17 or later, such as default-jre-headless")
+}
+
 /// Requires root: freezing, injecting and cgroups need it.
 #[track_caller]
 #[must_use]

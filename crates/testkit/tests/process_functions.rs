@@ -2,16 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
 
-use testkit::{Specimen, SpecimenError, Subject, require_node, require_python};
+use testkit::{Specimen, SpecimenError, Subject, require_java, require_node, require_python};
 
 /// Two workers, one of which is stopped and let go: the same answers, and a state that requests do not change.
 #[track_caller]
 fn check(function: &str, modules: &[&str]) -> Result<(), SpecimenError> {
-    if !require_python(modules) {
-        return Ok(());
-    }
-    let subject = Subject::function(function);
-    let (mut plain, mut stopped) = (Specimen::alone(&subject)?, Specimen::alone(&subject)?);
+    if require_python(modules) { check_subject(&Subject::function(function), function) } else { Ok(()) }
+}
+
+#[track_caller]
+fn check_subject(subject: &Subject, function: &str) -> Result<(), SpecimenError> {
+    let (mut plain, mut stopped) = (Specimen::alone(subject)?, Specimen::alone(subject)?);
     let state = plain.ask(r#"{"verify": true}"#)?;
     assert!(state.starts_with(r#"{"sha256": ""#), "{state}");
     let mut answers = Vec::new();
@@ -89,4 +90,9 @@ fn the_node_server_is_deterministic() -> Result<(), SpecimenError> {
         assert_eq!(plain.ask(path)?, stopped.answer()?, "{path}");
     }
     Ok(())
+}
+
+#[test]
+fn the_java_function_is_deterministic() -> Result<(), SpecimenError> {
+    if require_java() { check_subject(&Subject::java_function(), "java") } else { Ok(()) }
 }

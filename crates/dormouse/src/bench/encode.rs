@@ -41,8 +41,8 @@ const SHARERS: u64 = 16;
   dormouse bench encode --json encode.json --svg encode.svg
   dormouse bench encode --workers sklearn --layout random
 
-Needs Python, and Node for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another \
-interpreter.")]
+Needs Python, and Node and Java for one worker each; workers that cannot run are left out unless they are named. \
+DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
     /// One round, two workers, no other functions: less than a minute
     #[arg(long)]
@@ -77,7 +77,7 @@ fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
     let (mut cases, mut notes, mut environment) = (Vec::new(), Vec::new(), None);
     for placing in placings {
         let workshop = Workshop::open(placing, stop.clone())?;
-        let (kinds, missing) = workshop.runnable(&kinds(args))?;
+        let (kinds, missing) = workshop.runnable(&args.workers, default_kinds(args.quick))?;
         notes.extend(missing.into_iter().filter(|_| environment.is_none()));
         environment = Some(environment::look(&workshop, None));
         cases.extend(
@@ -98,12 +98,8 @@ fn measure(args: &Args, stop: &Stop) -> Result<EncodeBench, BenchError> {
     Ok(EncodeBench { environment: environment.unwrap_or_default(), setting, cases, notes })
 }
 
-fn kinds(args: &Args) -> Vec<Kind> {
-    match (args.workers.is_empty(), args.quick) {
-        (false, _) => args.workers.clone(),
-        (true, true) => vec![Kind::Hello, Kind::Pandas],
-        (true, false) => vec![Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node],
-    }
+fn default_kinds(quick: bool) -> &'static [Kind] {
+    if quick { &[Kind::Hello, Kind::Pandas] } else { &Kind::ALL }
 }
 
 /// All cases with one layout.
@@ -129,7 +125,8 @@ impl Round<'_> {
                 pairs.push(self.case((kind, &self.read(kind)?), (kind, &self.read(kind)?))?);
             }
             cases.extend(EncodeCase::median(pairs));
-            if let Some((other, image)) = other.as_ref().filter(|_| self.with_others && kind != Kind::Node) {
+            let may_compare = |other: &Kind| self.with_others && kind.is_python() && other.is_python();
+            if let Some((other, image)) = other.as_ref().filter(|(other, _)| may_compare(other)) {
                 cases.push(self.case((kind, &target), (*other, image))?);
             }
             other = Some((kind, base));

@@ -12,10 +12,12 @@ pub(crate) enum BenchError {
     /// Ctrl-C.
     #[error("interrupted; everything is as it was before")]
     Interrupted,
-    /// There is nothing to measure.
-    #[error("none of the workers can run: {why}")]
-    NoWorker {
-        /// Of the last one.
+    /// A worker that was asked for.
+    #[error("worker {worker} cannot run here: {why}")]
+    CannotRun {
+        /// Its name.
+        worker: &'static str,
+        /// What it lacks.
         why: String,
     },
     /// There is no Python.
@@ -89,8 +91,9 @@ impl From<BenchError> for Failure {
     fn from(error: BenchError) -> Self {
         let failure = Failure::of(&error);
         match error {
-            BenchError::NoWorker { .. } => failure
-                .hint("name a Python with the modules in DORMOUSE_PYTHON, or choose others with --workers"),
+            BenchError::CannotRun { .. } => failure.hint(
+                "install what it needs (DORMOUSE_PYTHON names a Python with the modules), or choose others with --workers",
+            ),
             BenchError::Ours { .. } => failure.hint("`dormouse doctor` says what this machine can do"),
             _ => failure,
         }

@@ -45,8 +45,9 @@ const MINUTES_MAX: f64 = 60.0 * 24.0 * 31.0;
   dormouse bench soak --workers hello,hello,pandas --layout random --json soak.json
   dormouse bench soak --seed 4711     the choices of the soak that printed this seed
 
-Fails if any promise was broken. A worker that is named twice gets twice as many sandboxes. Needs Python, and Node \
-for one worker; workers that cannot run are left out. DORMOUSE_PYTHON names another interpreter.")]
+Fails if any promise was broken. A worker that is named twice gets twice as many sandboxes. Needs Python, and Node and \
+Java for one worker each; workers that cannot run are left out unless they are named. DORMOUSE_PYTHON names another \
+interpreter.")]
 pub(crate) struct Args {
     /// How long, fractions allowed; starting and the last looks come on top
     #[arg(long, default_value_t = 30.0, value_parser = parse_minutes)]
@@ -55,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     sandboxes: u64,
     /// What to run, in equal parts, separated by commas [default: all]
-    #[arg(long, value_enum, value_delimiter = ',', hide_default_value = true, default_values_t = [Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node])]
+    #[arg(long, value_enum, value_delimiter = ',')]
     workers: Vec<Kind>,
     /// Where memory lies
     #[arg(long, value_enum, default_value_t = Placing::Pinned)]
@@ -92,8 +93,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 /// All of it, from the first sandbox to the look at what is left.
 fn soak(args: &Args, seed: u64, runtime: &Handle, stop: Stop) -> Result<SoakBench, BenchError> {
     let workshop = Workshop::open(args.layout, stop)?;
-    let (kinds, mut notes) = workshop.runnable(&args.workers)?;
-    notes.dedup();
+    let (kinds, mut notes) = workshop.runnable(&args.workers, &Kind::ALL)?;
     let progress = progress::bar((args.minutes * SECONDS_PER_MINUTE) as u64);
     let tally = Tally::default();
     let before = Belongings::now();

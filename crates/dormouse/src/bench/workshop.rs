@@ -12,15 +12,24 @@ use linux::spawn::{Limits, Spawn};
 
 use super::error::BenchError;
 use super::worker::Worker;
+use crate::output;
 use crate::python::Interpreter;
 use crate::stop::Stop;
 
 const PYTHON_SCRIPT: &str = include_str!("worker.py");
 const NODE_SCRIPT: &str = include_str!("worker.js");
+const JAVA_SOURCE: &str = include_str!("Worker.java");
 /// What makes two processes of Node alike, as the hash seed does for Python: V8 draws addresses from its random
 /// numbers, and threads that compile and collect make every run another. With the seeds alone a third of the pages is
 /// identical, with one thread 97 %.
 const NODE_PINNED: [&str; 3] = ["--hash-seed=20150331", "--random-seed=20150331", "--single-threaded"];
+/// As AWS Lambda starts Java: one thread that collects garbage, the quick compiler alone, and a heap that follows from the
+/// size of the function, not of the machine. The last keeps a killed one from leaving a file in `/tmp`. No option makes two
+/// processes alike, as there are for Node: its threads race from the start, and a third of the pages is identical.
+const JAVA_OPTIONS: [&str; 5] =
+    ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xms8m", "-Xmx256m", "-XX:-UsePerfData"];
+/// `javac`, also where only what runs Java is installed.
+const JAVA_COMPILER: [&str; 2] = ["-m", "jdk.compiler/com.sun.tools.javac.Main"];
 /// Any number does: it only has to be the same for all sandboxes of a bench.
 const LAYOUT_SECRET: u64 = 0x646f_726d_6f75_7365;
 /// Enough for interpreters that specialise code as it runs.
@@ -39,9 +48,20 @@ pub(crate) enum Kind {
     Sklearn,
     /// Objects in Node.
     Node,
+    /// Objects in Java.
+    Java,
 }
 
 impl Kind {
+    /// Every one, in the order of the table.
+    pub(crate) const ALL: [Kind; 6] =
+        [Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node, Kind::Java];
+
+    /// Whether Python runs it.
+    pub(crate) fn is_python(self) -> bool {
+        !matches!(self, Kind::Node | Kind::Java)
+    }
+
     /// What tables call it; also the module or the program that it needs.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -50,6 +70,16 @@ impl Kind {
             Kind::Pandas => "pandas",
             Kind::Sklearn => "sklearn",
             Kind::Node => "node",
+            Kind::Java => "java",
+        }
+    }
+
+    /// How long one takes to start and to warm up, about, where several start at the same time.
+    pub(crate) fn start_ms(self) -> u64 {
+        match self {
+            Kind::Hello | Kind::Numpy | Kind::Node => 100,
+            Kind::Pandas | Kind::Java => 400,
+            Kind::Sklearn => 1400,
         }
     }
 }
@@ -98,6 +128,7 @@ impl Workshop {
         fs::create_dir(dir.path().join("script"))
             .and_then(|()| fs::write(dir.path().join("script/worker.py"), PYTHON_SCRIPT))
             .and_then(|()| fs::write(dir.path().join("script/worker.js"), NODE_SCRIPT))
+            .and_then(|()| fs::write(dir.path().join("script/Worker.java"), JAVA_SOURCE))
             .map_err(BenchError::system("write the worker's script"))?;
         // Restored and orphaned workers become our children, and can be collected.
         process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
@@ -106,39 +137,44 @@ impl Workshop {
         Ok(Workshop { python, dir, hierarchy, layout_secret, stop })
     }
 
-    /// Why this worker cannot run here, if it cannot.
-    pub(crate) fn what_lacks(&self, kind: Kind) -> Option<String> {
+    /// Makes ready what this worker needs, or says why it cannot run here.
+    fn make_ready(&self, kind: Kind) -> Result<(), String> {
         match kind {
-            Kind::Hello => None,
-            Kind::Numpy | Kind::Pandas | Kind::Sklearn => self.python.what_lacks(kind.name()),
-            Kind::Node => {
-                let version = Command::new(kind.name()).arg("--version").stdin(Stdio::null()).output();
-                version.err().map(|error| format!("{}: {error}", kind.name()))
+            Kind::Hello => Ok(()),
+            Kind::Numpy | Kind::Pandas | Kind::Sklearn => {
+                self.python.what_lacks(kind.name()).map_or(Ok(()), Err)
+            }
+            Kind::Node => run(Command::new("node").arg("--version")),
+            Kind::Java => {
+                let script = self.dir.path().join("script");
+                let mut compile = Command::new("java");
+                compile.args(JAVA_COMPILER).arg("-d").arg(&script).arg(script.join("Worker.java"));
+                run(&mut compile)
             }
         }
     }
 
-    /// The workers that can run, and a note for each that cannot.
-    pub(crate) fn runnable(&self, kinds: &[Kind]) -> Result<(Vec<Kind>, Vec<String>), BenchError> {
-        let (mut runnable, mut notes, mut last) = (Vec::new(), Vec::new(), String::new());
-        for &kind in kinds {
-            match self.what_lacks(kind) {
-                None => runnable.push(kind),
-                Some(why) => {
-                    notes.push(format!("{} is left out: {why}", kind.name()));
-                    last = why;
-                }
+    /// Those that can run, and a note for each that cannot. Who names a worker wants it: then all must run.
+    pub(crate) fn runnable(
+        &self,
+        named: &[Kind],
+        otherwise: &[Kind],
+    ) -> Result<(Vec<Kind>, Vec<String>), BenchError> {
+        let (mut runnable, mut notes) = (Vec::new(), Vec::new());
+        for &kind in if named.is_empty() { otherwise } else { named } {
+            match self.make_ready(kind) {
+                Ok(()) => runnable.push(kind),
+                Err(why) if named.is_empty() => notes.push(format!("{} is left out: {why}", kind.name())),
+                Err(why) => return Err(BenchError::CannotRun { worker: kind.name(), why }),
             }
         }
-        match runnable.is_empty() {
-            true => Err(BenchError::NoWorker { why: last }),
-            false => Ok((runnable, notes)),
-        }
+        notes.iter().for_each(|note| output::note(note));
+        Ok((runnable, notes))
     }
 
     /// What runs workers of this kind.
     pub(crate) fn program(&self, kind: Kind) -> &Path {
-        if kind == Kind::Node { Path::new("node") } else { &self.python.program }
+        if kind.is_python() { &self.python.program } else { Path::new(kind.name()) }
     }
 
     /// Where worker number `number` of this kind listens. Of one length for all, as addresses depend on it.
@@ -150,13 +186,18 @@ impl Workshop {
     pub(crate) fn arguments(&self, kind: Kind, socket: &Path, is_warmed_up: bool) -> Vec<OsString> {
         let calls = if is_warmed_up { WARM_UP_CALLS } else { 0 };
         let is_pinned = self.layout_secret.is_some();
-        let (options, script) = match kind {
-            Kind::Node if is_pinned => (&NODE_PINNED[..], "script/worker.js"),
-            Kind::Node => (&[][..], "script/worker.js"),
-            _ => (&[][..], "script/worker.py"),
+        let script = |name: &str| OsString::from(self.dir.path().join("script").join(name));
+        let options = |options: &[&str]| options.iter().map(OsString::from).collect();
+        let mut arguments: Vec<OsString> = match kind {
+            Kind::Node if is_pinned => options(&NODE_PINNED),
+            Kind::Java => options(&JAVA_OPTIONS),
+            _ => Vec::new(),
         };
-        let mut arguments: Vec<OsString> = options.iter().map(OsString::from).collect();
-        arguments.push(self.dir.path().join(script).into());
+        match kind {
+            Kind::Node => arguments.push(script("worker.js")),
+            Kind::Java => arguments.extend(["-cp".into(), script(""), "Worker".into()]),
+            _ => arguments.push(script("worker.py")),
+        }
         arguments.extend([kind.name().into(), socket.into(), calls.to_string().into()]);
         arguments
     }
@@ -221,4 +262,16 @@ impl Drop for Workshop {
             tracing::warn!(%error, "cgroups of the bench remain");
         }
     }
+}
+
+/// Runs a command to its end. If it fails: the first error that it named.
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|error| format!("{program}: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let reason = said.lines().find(|line| line.contains("rror")).or(said.lines().last());
+    Err(format!("{program}: {}", reason.unwrap_or("it failed").trim()))
 }
