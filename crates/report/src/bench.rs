@@ -119,6 +119,7 @@ impl Way {
 /// Whether there are figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[expect(clippy::large_enum_variant, reason = "there are a few dozen, most of them measured")]
 pub enum Outcome {
     /// There are.
     Measured(Measured),
