@@ -184,7 +184,9 @@ impl Userfault {
     pub fn unregister(&self, start: u64, end: u64) -> io::Result<()> {
         let mut arg = [start, end - start];
         // TRACEE: the caller has filled every page of the range that had content.
-        sys::ioctl(self.fd.as_fd(), UFFDIO_UNREGISTER, &mut arg).map(drop)
+        sys::ioctl(self.fd.as_fd(), UFFDIO_UNREGISTER, &mut arg)?;
+        // The kernel wakes who waits before it ends the watch; who comes in between would wait for ever.
+        self.wake(PageAddr::containing(start), end - start)
     }
 
     /// Fills missing pages from `at` on, in one mapping. Wakes nobody: for a process that stands still.

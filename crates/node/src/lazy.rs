@@ -117,7 +117,10 @@ impl Lazy {
     /// Serves what the process waits for. `true`: nothing is out any more, or all is lost.
     pub(crate) fn serve(&mut self) -> bool {
         let head_start = if self.is_recording { HEAD_START_RECORDING } else { HEAD_START };
-        if self.background.is_none() && (self.answered || self.started.elapsed() > head_start) {
+        if self.background.is_none()
+            && self.whole.is_none()
+            && (self.answered || self.started.elapsed() > head_start)
+        {
             let work = Arc::clone(&self.work);
             let thread = std::thread::Builder::new().name("lazy-fill".to_owned());
             match thread.spawn(move || work.fill_in_background()) {
@@ -243,7 +246,6 @@ impl Lazy {
                 }
                 None => {
                     unwatch(pid, faults).map_err(failed)?;
-                    settle(faults).map_err(failed)?;
                 }
             }
             fail_point::reach("lazy-finished");
@@ -352,8 +354,19 @@ impl Spaces {
     }
 }
 
-/// Ends the watch over all mappings of a process. It runs, so its mappings may change under our eyes.
+/// Ends the watch over all mappings of a process, which runs.
 fn unwatch(pid: i32, userfault: &Userfault) -> io::Result<()> {
+    loop {
+        unregister_all(pid, userfault)?;
+        // What a mapping did while we looked may have hidden it from us.
+        if !settle(userfault)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Unregisters all mappings that are watched. They may change under our eyes.
+fn unregister_all(pid: i32, userfault: &Userfault) -> io::Result<()> {
     for _ in 0..UNWATCH_TRIES_MAX {
         let mappings = match linux::maps::read(pid) {
             Err(_) if userfault.is_orphaned() => return Ok(()), // It died.
@@ -376,11 +389,13 @@ fn unwatch(pid: i32, userfault: &Userfault) -> io::Result<()> {
 }
 
 /// Nobody watches any more, but a thread that changed its memory just before may still wait for us to read of it,
-/// without end and deaf to ptrace. Reads until none does.
-fn settle(userfault: &Userfault) -> io::Result<()> {
+/// without end and deaf to ptrace. Reads until none does. Whether one did.
+fn settle(userfault: &Userfault) -> io::Result<bool> {
     let started = Instant::now();
     let mut events = Vec::new();
+    let mut has_read = false;
     while userfault.is_waited_for() {
+        has_read = true;
         userfault.events(&mut events)?;
         events.clear(); // All is back: nothing to follow. A child was made whole, and its watch ends here.
         if started.elapsed() > SETTLE_WITHIN {
@@ -388,5 +403,5 @@ fn settle(userfault: &Userfault) -> io::Result<()> {
         }
         std::thread::yield_now();
     }
-    Ok(())
+    Ok(has_read)
 }

@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use pages::{Like, Manifest, PackedRelocation};
@@ -17,10 +17,17 @@ use crate::base::Base;
 use crate::batch::gather;
 use crate::node::Shared;
 use crate::sandbox::Inner;
+use crate::slots::Slot;
 use crate::{WorkingSet, causes};
 
 /// How long it waits after an answer: whoever has just woken has memory on its way back, and others may be waking too.
 const DELAY: Duration = Duration::from_millis(100);
+
+/// Where there was no place, it looks again after this time.
+const SLOT_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Not lower: it holds, for microseconds at a time, what requests need as well.
+const NICENESS: i32 = 5;
 
 /// Pages that are moved at a time: some milliseconds. Base groups are cut out of it, so it is a multiple of theirs.
 const PAGES_PER_TURN: u64 = 64;
@@ -91,7 +98,8 @@ pub(crate) fn begin(node: &Arc<Shared>, layout: u64, pages: u64) {
     }
     let weak = Arc::downgrade(node);
     let work = move || {
-        let _ = rustix::process::nice(19); // Without it, it is only quicker.
+        let _running = Running(&weak);
+        let _ = rustix::process::nice(NICENESS); // Without it, it is only quicker.
         loop {
             std::thread::sleep(DELAY);
             let Some(node) = weak.upgrade() else { return };
@@ -105,6 +113,19 @@ pub(crate) fn begin(node: &Arc<Shared>, layout: u64, pages: u64) {
     }
 }
 
+/// The thread, of which others must know that it has ended.
+struct Running<'a>(&'a Weak<Shared>);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Some(node) = self.0.upgrade()
+        {
+            node.regroups.lock().is_running = false;
+        }
+    }
+}
+
 /// Looks at all sandboxes of a layout that sleep.
 fn regroup(node: &Shared, layout: u64) {
     let set = node.working_set(layout);
@@ -114,9 +135,9 @@ fn regroup(node: &Shared, layout: u64) {
         let _at_work = node.regroups.at_work.lock().unwrap_or_else(PoisonError::into_inner);
         let lineage = sandbox.ties.lineage.as_ref();
         let base = lineage.and_then(|lineage| node.lineages.base_by_place(lineage));
-        let manifests = sandbox.facts().manifests.clone();
+        let borrowed = Borrowed { node, manifests: sandbox.facts().manifests.clone() };
         let of = Of { node, sandbox: &sandbox, set: &set, base: base.as_deref() };
-        for (place, manifest) in manifests.iter().enumerate() {
+        for (place, manifest) in borrowed.manifests.iter().enumerate() {
             // Base pages first: the others then are patches against them.
             let base = of.base.and_then(|base| base.process(place));
             let turns = [base.map(|base| (base.manifest(), true)), Some((manifest, false))];
@@ -124,8 +145,31 @@ fn regroup(node: &Shared, layout: u64) {
                 of.move_pages(place, manifest, is_base);
             }
         }
-        node.release(manifests);
+        drop(borrowed);
         node.counters.regrouped.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Waits for a place among those that fall asleep, but stands in nobody's way: they come first.
+fn wait_for_slot<'a>(node: &'a Shared, is_over: &dyn Fn() -> bool) -> Option<Slot<'a>> {
+    while !is_over() {
+        if let Some(slot) = node.slots.try_acquire() {
+            return Some(slot);
+        }
+        std::thread::sleep(SLOT_LOOK_INTERVAL);
+    }
+    None
+}
+
+/// Manifests of a sandbox, which may give them up meanwhile: then they are ours to release.
+struct Borrowed<'a> {
+    node: &'a Shared,
+    manifests: Vec<Arc<Manifest>>,
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        self.node.release(self.manifests.drain(..));
     }
 }
 
@@ -149,7 +193,7 @@ impl Of<'_> {
                     || sandbox.wakes_pending.load(Ordering::SeqCst) > 0
                     || sandbox.state() != State::Dedup
             };
-            let Some(_slot) = node.slots.acquire(is_over) else { return };
+            let Some(_slot) = wait_for_slot(node, &is_over) else { return };
             let slots = self.base.map(|base| base.slots_at(place, &ranges));
             let like = match &slots {
                 _ if is_base => Like::BasePages,

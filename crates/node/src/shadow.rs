@@ -25,7 +25,7 @@ pub(crate) struct Shadow {
     writes: Userfault,
 }
 
-/// A userfaultfd that is to note what is written in a process, or does already in some of its mappings.
+/// A userfaultfd that is to note what is written in a process.
 pub(crate) struct Noting {
     writes: Userfault,
     has_begun: bool,
@@ -66,14 +66,14 @@ pub(crate) struct Whole<'a> {
 pub(crate) enum Casting {
     /// Missing pages are no longer watched.
     Done,
-    /// Some mappings are as they were: it shall run on, and be asked again.
+    /// All is as it was: it shall run on, and be asked again.
     BrokenOff,
 }
 
 impl Whole<'_> {
     /// Ends the watch over missing pages, mapping by mapping, and has `noting` note what is written from then on. `noting`
-    /// is `None` afterwards if there is something that writes without being noted. On error some of the process may still
-    /// be watched for missing pages.
+    /// is `None` afterwards if there is something that writes without being noted, or if there was no time. On error some of
+    /// the process may still be watched for missing pages.
     pub(crate) fn cast(
         &self,
         noting: &mut Option<Noting>,
@@ -86,19 +86,21 @@ impl Whole<'_> {
             mappings => mappings?,
         };
         noting.take_if(|_| !matches!(carry::direct_writes(pid, &mappings), Ok(None)));
-        // Those that it notes already are not among them.
-        let Some(mappings) = ours(&mappings, faults)? else { return Ok(Casting::Done) };
         let clean = match noting {
             Some(_) => self.still_as_stored(&mappings, give_up).unwrap_or_default(),
             None => Vec::new(),
         };
+        if give_up() {
+            return Ok(Casting::BrokenOff); // The last moment at which nothing is lost.
+        }
+        let Some(mappings) = ours(&mappings, faults)? else { return Ok(Casting::Done) };
         for mapping in &mappings {
-            if give_up() {
-                return Ok(Casting::BrokenOff);
-            }
             match faults.unregister(mapping.start, mapping.end) {
                 Err(_) if faults.is_orphaned() => return Ok(Casting::Done), // It died.
                 done => done?,
+            }
+            if noting.is_some() && give_up() {
+                *noting = None; // To end the watch is half of the work: the invocation waits for no more.
             }
             let clean = common(&[mapping.range()], &clean);
             let Some(begun) = noting.as_mut().filter(|_| !clean.is_empty()) else { continue };
@@ -113,13 +115,14 @@ impl Whole<'_> {
     /// Pages that hold what the manifest says of their address.
     fn still_as_stored(
         &self,
-        mappings: &[&Mapping],
+        mappings: &[Mapping],
         give_up: &dyn Fn() -> bool,
     ) -> io::Result<Vec<PageRange>> {
         let mut page_map = PageMap::open(self.pid)?;
-        page_map.look_over(mappings.iter().copied(), give_up)?;
+        let mappings = || mappings.iter().filter(|mapping| mapping.is_private_anonymous());
+        page_map.look_over(mappings(), give_up)?;
         let mut runs = Vec::new();
-        for mapping in mappings {
+        for mapping in mappings() {
             page_map.unwritten(mapping.start, mapping.end, &mut runs)?;
         }
         let content: Vec<_> = self.manifest.content_ranges().collect();

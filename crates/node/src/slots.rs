@@ -21,6 +21,9 @@ impl Slots {
         let mut free = self.lock();
         loop {
             if give_up() {
+                if *free > 0 {
+                    self.changed.notify_one(); // Perhaps it was we who were told of it.
+                }
                 return None;
             }
             if *free > 0 {
@@ -29,6 +32,13 @@ impl Slots {
             }
             free = self.changed.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// A place, if one is free.
+    pub(crate) fn try_acquire(&self) -> Option<Slot<'_>> {
+        let mut free = self.lock();
+        *free = free.checked_sub(1)?;
+        Some(Slot(self))
     }
 
     /// Has everyone who waits ask again whether to give up.

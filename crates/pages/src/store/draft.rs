@@ -25,6 +25,17 @@ struct FillJobDraft<A: Arena> {
     wanted: Vec<Wanted>,
 }
 
+impl<A: Arena> FillJobDraft<A> {
+    /// How many pages are decoded if this group, which has the same base, is one of them.
+    fn decoded_pages(&self, more: &Group<A>) -> usize {
+        let groups = || self.groups.iter().map(Arc::as_ref).chain([more]);
+        let patches: usize =
+            groups().filter(|group| group.base.is_some()).map(|group| usize::from(group.pages)).sum();
+        let base = groups().find_map(|group| group.base.as_ref().map(|base| base.group.pages));
+        patches + usize::from(base.unwrap_or(more.pages))
+    }
+}
+
 #[derive(Clone, Copy, Default)]
 struct Place {
     job: usize,
@@ -51,24 +62,19 @@ impl<A: Arena> Draft<A> {
     }
 
     fn enter(&mut self, group: &Arc<Group<A>>) -> Place {
-        let job = match group.common_base() {
-            Some(base) => *self.job_of_base.entry(base).or_insert(self.jobs.len()),
-            None => self.jobs.len(),
-        };
+        let base = group.common_base();
+        let pages = usize::from(group.pages);
+        let known = base.and_then(|base| self.job_of_base.get(&base).copied());
+        // A fault decodes a whole job, and no more than one group of the largest kind.
+        let is_with_others = |job: &usize| self.jobs[*job].decoded_pages(group) <= PAGES_PER_GROUP;
+        let job = known.filter(is_with_others).unwrap_or(self.jobs.len());
         if job == self.jobs.len() {
-            self.jobs.push(FillJobDraft {
-                groups: Vec::new(),
-                wanted: Vec::with_capacity(usize::from(group.pages)),
-            });
+            self.jobs.push(FillJobDraft { groups: Vec::new(), wanted: Vec::with_capacity(pages) });
+            base.map(|base| self.job_of_base.insert(base, job));
         }
         let groups = &mut self.jobs[job].groups;
         let place = Place { job, group: groups.len() as u8 };
         groups.push(Arc::clone(group));
-        if groups.len() >= PAGES_PER_GROUP
-            && let Some(base) = group.common_base()
-        {
-            self.job_of_base.remove(&base); // Whatever else has this base goes into another job.
-        }
         self.place_of_group.insert(Arc::as_ptr(group), place);
         place
     }

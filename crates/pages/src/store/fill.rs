@@ -177,7 +177,8 @@ impl<A: Arena> FillJob<A> {
         Ok(())
     }
 
-    fn decoded_pages(&self) -> u64 {
+    /// How many pages are decoded for it.
+    pub fn decoded_pages(&self) -> u64 {
         let mut bases: Vec<_> = self.groups.iter().filter_map(|group| group.base.as_ref()).collect();
         bases.dedup_by_key(|base| Arc::as_ptr(&base.group));
         bases.retain(|base| !self.groups.iter().any(|group| Arc::ptr_eq(group, &base.group)));

@@ -31,6 +31,9 @@ pub(crate) fn make_hot<A: Arena>(
 
 const PAGES: u16 = 192;
 
+/// 64 KiB: no more is decoded for one page.
+const PAGES_PER_JOB_MAX: u64 = 16;
+
 /// A third of the pages.
 fn hot_ranges() -> Vec<PageRange> {
     (0..u64::from(PAGES) / 6).map(|nth| PageRange::new(addr(nth * 6), 2)).collect()
@@ -76,6 +79,7 @@ fn pages_that_turn_hot_in_their_sleep_are_decoded_with_few_others() {
         assert!(decoded * 3 <= wanted * 4, "{decoded} pages decoded for {wanted}");
         let plan = store.plan(&sandbox.manifest, &hot_ranges()).unwrap();
         assert_eq!(plan.jobs().len(), 8, "a job for each group of eight base pages");
+        assert!(plan.jobs().iter().all(|job| job.decoded_pages() <= PAGES_PER_JOB_MAX));
         sandbox.assert_reads_back(&store, &hot_ranges());
         make_hot(&store, &domain, sandbox, Some(&sandboxes[0]), &hot_ranges());
     }
@@ -128,7 +132,11 @@ fn a_page_that_is_wanted_at_many_addresses_is_filled_at_all_of_them() {
         .map(|page| if page % 3 == 0 { Specimen::Near(page % 4, 9) } else { Specimen::Text(page % 4) });
     let like =
         sandbox_like(&store, &domain, Heat::Hot, &near.collect::<Vec<_>>(), Hint::Sandbox(&base, &none));
-    like.assert_reads_back(&store, &[PageRange::new(addr(0), 40)]);
+    let all = [PageRange::new(addr(0), 40)];
+    like.assert_reads_back(&store, &all);
+    let plan = store.plan(&like.manifest, &all).unwrap();
+    assert!(plan.jobs().iter().all(|job| job.decoded_pages() <= PAGES_PER_JOB_MAX));
+    drop(plan); // It holds its groups.
     [base, like].into_iter().for_each(|sandbox| store.release(sandbox.manifest));
     assert_eq!(store.stats(), Default::default());
 }
