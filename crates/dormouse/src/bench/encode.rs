@@ -215,45 +215,4 @@ fn how_it_counts() -> [String; 5] {
 }
 
 #[cfg(test)]
-mod tests {
-    use pages::{PAGE_SIZE, Page, Relocation};
-
-    use super::encoder::Group;
-    use super::*;
-
-    fn page(first: u64, step: u64) -> Page {
-        let mut page = [0; PAGE_SIZE];
-        for (at, bytes) in (0..).zip(page.as_chunks_mut::<8>().0) {
-            *bytes = (if at % 3 == 0 { first + at * step } else { at % 7 }).to_le_bytes();
-        }
-        page
-    }
-
-    /// Every encoder, on `pages` against `base`: each page comes back.
-    #[track_caller]
-    fn check(base: &[Page], pages: &[Page], places: &[Option<usize>]) {
-        let samples: Vec<Page> = (0..200).map(|nth| page(nth << 33, 16 + nth)).collect();
-        let image = Image { mapped: Vec::new(), addrs: Vec::new(), pages: samples };
-        for (name, mut encoder) in encoders_compared(&image).unwrap() {
-            let relocation = &Relocation::none();
-            let pieces = encoder.encode(&Group { pages, base, places, relocation }).unwrap();
-            let mut decoded = vec![[0xa5; PAGE_SIZE]; pages.len()];
-            let decode =
-                encoder.decode(&pieces, &Group { pages: &[], base, places, relocation }, &mut decoded);
-            assert!(decode.is_some() && decoded == pages, "{name}");
-        }
-    }
-
-    #[test]
-    fn every_rival_gives_back_what_it_got() {
-        let base = [page(1 << 40, 16), page(1 << 41, 32)];
-        let moved = {
-            let (mut page, source) = ([0; PAGE_SIZE], base[1]);
-            page[37..].copy_from_slice(&source[..PAGE_SIZE - 37]);
-            page
-        };
-        check(&base, &[page(1 << 42, 16), moved, base[0]], &[Some(0), Some(1), Some(0)]);
-        check(&base, &[[0; PAGE_SIZE], page(77, 1 << 50)], &[None, Some(1)]);
-        check(&[], &[page(5, 5)], &[None]);
-    }
-}
+mod tests;

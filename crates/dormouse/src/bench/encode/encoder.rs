@@ -64,8 +64,8 @@ impl Encoder for Nothing {
     }
 
     fn decode(&mut self, pieces: &[Piece], _: &Group<'_>, pages: &mut [Page]) -> Option<()> {
-        pages.as_flattened_mut().copy_from_slice(&pieces.first()?.bytes);
-        Some(())
+        let (bytes, pages) = (&pieces.first()?.bytes, pages.as_flattened_mut());
+        (bytes.len() == pages.len()).then(|| pages.copy_from_slice(bytes))
     }
 }
 
