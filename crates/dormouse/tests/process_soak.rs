@@ -32,9 +32,9 @@ const HAPPENED_OFTEN: [&str; 5] = [
     "wakes that nobody waits for",
 ];
 
-/// Both together take as long as two minutes of the first would: starting and the last looks take the rest.
-const PINNED: [&str; 6] = ["--minutes", "1.25", "--sandboxes", "100", "--layout", "pinned"];
-const RANDOM: [&str; 6] = ["--minutes", "0.4", "--sandboxes", "20", "--layout", "random"];
+/// Both together two minutes; starting and the last looks come on top.
+const PINNED: [&str; 6] = ["--minutes", "1.5", "--sandboxes", "100", "--layout", "pinned"];
+const RANDOM: [&str; 6] = ["--minutes", "0.5", "--sandboxes", "20", "--layout", "random"];
 
 /// Soaks, and judges all that does not depend on how long it was.
 #[track_caller]
