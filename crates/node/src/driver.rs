@@ -280,8 +280,8 @@ impl Driver {
         if let Some(lazy) = &mut self.lazy {
             lazy.close_recording(&mut self.working_set);
             if let Some(key) = self.inner.ties.layout_key {
-                self.inner.node.remember_working_set(key, &self.working_set);
-                regroup::begin(&self.inner.node, key, self.working_set.pages());
+                let pages = self.inner.node.remember_working_set(key, &self.working_set);
+                regroup::begin(&self.inner.node, key, pages);
             }
         }
     }

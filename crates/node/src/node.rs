@@ -338,12 +338,15 @@ impl Shared {
         sets.get(&key).cloned().unwrap_or_default()
     }
 
-    pub(crate) fn remember_working_set(&self, key: u64, set: &WorkingSet) {
+    /// Adds what one of them has touched; how many pages it is now.
+    pub(crate) fn remember_working_set(&self, key: u64, set: &WorkingSet) -> u64 {
         let mut sets = self.working_sets.lock().unwrap_or_else(PoisonError::into_inner);
-        if sets.len() >= WORKING_SETS_MAX {
+        if sets.len() >= WORKING_SETS_MAX && !sets.contains_key(&key) {
             sets.clear(); // They are learned again, at the price of one slower wake each.
         }
-        sets.insert(key, set.clone());
+        let all = sets.entry(key).or_default();
+        all.join(set); // Others may have learned something meanwhile.
+        all.pages()
     }
 
     /// Our own private memory, the guard's included, without the store.

@@ -21,6 +21,11 @@ impl WorkingSet {
         self.processes.iter().map(|process| ranges::pages(process)).sum()
     }
 
+    /// Adds all of another.
+    pub(crate) fn join(&mut self, other: &WorkingSet) {
+        other.processes.iter().enumerate().for_each(|(at, touched)| self.add(at, touched));
+    }
+
     /// Adds pages that the process at `at` touched.
     pub(crate) fn add(&mut self, at: usize, touched: &[PageRange]) {
         if self.processes.len() <= at {
@@ -47,5 +52,10 @@ mod tests {
         assert_eq!(set.of_process(0), []);
         assert_eq!(set.of_process(1), [PageRange::new(page(5), 5)]);
         assert_eq!(set.pages(), 5);
+        let mut all = WorkingSet::default();
+        all.add(0, &[PageRange::new(page(1), 1)]);
+        all.join(&set);
+        all.join(&WorkingSet::default());
+        assert_eq!((all.of_process(0).len(), all.of_process(1)), (1, set.of_process(1)));
     }
 }

@@ -162,7 +162,7 @@ impl Keep for Ours {
 
     fn disturb(&mut self, number: u64, part: f64) -> Result<Option<Woken>, BenchError> {
         let next = self.next()?;
-        self.ask(&next, number)?; // So that it has slept before, and is the only one that is awake.
+        self.ask(&next, number)?; // So that it is awake, and has slept before.
         self.await_all_back()?;
         let (runtime, sandbox) = (self.runtime.clone(), next.0.clone());
         let falls_asleep = std::thread::spawn(move || runtime.block_on(sandbox.sleep()));
