@@ -3,6 +3,7 @@
 //!
 //! What is to happen to which sandbox is decided by `brain` and done by `node`; `dispatch` stands between them.
 
+mod access;
 mod admin;
 mod aws_error;
 mod base64;
@@ -15,6 +16,7 @@ mod function_toml;
 mod functions;
 mod hands;
 mod invoke;
+mod keys;
 mod launch;
 mod log;
 mod metrics;
@@ -25,12 +27,14 @@ mod python;
 mod runtime_api;
 mod secret;
 mod server;
+mod sigv4;
 mod socket;
 mod version;
 
 pub use client::{Client, ClientError};
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
+pub use keys::{Key, Keys, KeysError};
 pub use launch::DataDirError;
 pub use secret::program_layout;
 pub use server::{Server, ServerConfig, ServerError};

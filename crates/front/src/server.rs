@@ -13,11 +13,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::dispatch::{Dispatch, Plan, Setup};
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
@@ -97,6 +99,18 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Others would reach the address, and nothing would keep them out.
+    #[error(
+        "{addr} is reached from other machines, and there is no key to keep anybody out: make one with `dormouse key \
+         add`, or listen at 127.0.0.1"
+    )]
+    NoKeys {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The operator's socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -127,7 +141,11 @@ impl Server {
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
         let launcher = Launcher::new(&config.data_dir, &config.region, config.python.clone())?;
+        let keys = Keys::in_dir(&config.data_dir);
         let listener = match config.listen {
+            Some(addr) if !addr.ip().is_loopback() && keys.all()?.is_empty() => {
+                return Err(ServerError::NoKeys { addr });
+            }
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
@@ -146,7 +164,8 @@ impl Server {
         let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
         let (stop, stopped) = watch::channel(false);
-        let door = listener.map(|(listener, _)| {
+        let door = listener.map(|(listener, addr)| {
+            let router = Access::new(keys, addr.ip()).guard(router);
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {

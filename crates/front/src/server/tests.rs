@@ -10,6 +10,7 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+mod access;
 mod log_tail;
 
 use super::*;
