@@ -18,6 +18,7 @@ pub(crate) use actor::{Launched, Setup};
 pub(crate) use operator::{Done, OperateError, Verb};
 
 use crate::catalogue::Revision;
+use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
 
@@ -37,6 +38,8 @@ pub(crate) struct Request {
     pub(crate) trace_id: String,
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) cognito_identity: Option<HeaderValue>,
+    /// Where the end of the log goes, if the client wants it.
+    pub(crate) tail: Option<TailSlot>,
 }
 
 impl Request {

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
 use super::{Actor, Cause, Timer};
+use crate::log::Left;
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -82,6 +83,7 @@ impl Actor {
         open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
         let limit = held.revision.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
+        held.log.begin(invocation, &held.revision.version.to_string()); // Before the sandbox has it, and may print.
         if !held.api.offer(offer) {
             return not_taken;
         }
@@ -91,6 +93,9 @@ impl Actor {
         if let Some(held) = self.held.get_mut(&id) {
             held.timer = Some(timer);
             held.serving = Some(invocation.clone());
+            if let Some(open) = self.open.get_mut(invocation) {
+                open.log = Some((Arc::clone(&held.sandbox), held.log.clone()));
+            }
         }
         None
     }
@@ -131,12 +136,16 @@ impl Actor {
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownRevision => Outcome::Removed,
         };
-        self.finish(invocation, outcome);
+        self.finish(invocation, outcome, Left::Answered);
     }
 
     /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
-    pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome) {
+    pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
+        if let Some((sandbox, log)) = &open.log {
+            log.end(invocation, left, || sandbox.peak_bytes());
+            open.request.tail.iter().for_each(|slot| log.fill(slot));
+        }
         let Request { revision, .. } = open.request;
         self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome));
         drop(open.reply.send(Ended { outcome, revision })); // A client that has hung up needs no answer.
