@@ -16,6 +16,7 @@ mod functions;
 mod hands;
 mod invoke;
 mod launch;
+mod log;
 mod metrics;
 mod names;
 mod outcome;
