@@ -8,7 +8,10 @@ mod admin;
 mod aws_error;
 mod base64;
 mod body;
+mod catalogue;
 mod client;
+mod deploy;
+mod digest;
 mod dispatch;
 #[cfg(test)]
 mod double;
@@ -29,9 +32,10 @@ mod secret;
 mod server;
 mod sigv4;
 mod socket;
-mod version;
 
+pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};
+pub use deploy::Deployer;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use keys::{Key, Keys, KeysError};
