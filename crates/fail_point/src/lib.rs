@@ -3,7 +3,7 @@
 /// Dies as by `kill -9` if `DORMOUSE_DIE_AT` names this point, panics if `DORMOUSE_PANIC_AT` does; with a count
 /// (`name:3`) only the third time.
 #[cfg(debug_assertions)]
-pub(crate) fn reach(point: &str) {
+pub fn reach(point: &str) {
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,4 +37,4 @@ pub(crate) fn reach(point: &str) {
 
 /// Nothing.
 #[cfg(not(debug_assertions))]
-pub(crate) fn reach(_point: &str) {}
+pub fn reach(_point: &str) {}
