@@ -32,6 +32,7 @@ mod secret;
 mod server;
 mod sigv4;
 mod socket;
+mod watch;
 
 pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};

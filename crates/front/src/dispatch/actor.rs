@@ -59,6 +59,8 @@ struct Open {
     reply: oneshot::Sender<Ended>,
     /// The log of the sandbox that has it, which is told when it has left.
     log: Option<(Arc<dyn SandboxHands>, Log)>,
+    /// When its request came.
+    since: Instant,
 }
 
 /// A sandbox that lives.

@@ -7,6 +7,7 @@ use brain::{Event, StartId};
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::operator::Waiters;
 use super::super::{Count, Done, Ended, Message, OperateError, Request, Verb};
@@ -43,7 +44,7 @@ impl Actor {
 
     pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Ended>) {
         let (invocation, revision) = (request.invocation.clone(), request.revision.id);
-        self.open.insert(invocation.clone(), Open { request, reply, log: None });
+        self.open.insert(invocation.clone(), Open { request, reply, log: None, since: Instant::now() });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
             return self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
