@@ -18,6 +18,7 @@ pub(crate) use operator::{Done, OperateError, Verb};
 
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
+use crate::stream::Reply;
 
 /// Messages that may wait for the actor, which handles one in microseconds. Senders wait when it is full, and
 /// none of them is waited for by the actor.
@@ -36,7 +37,7 @@ pub(crate) struct Request {
 
 /// What the actor hears.
 pub(crate) enum Message {
-    Invoke { request: Request, reply: oneshot::Sender<Outcome> },
+    Invoke { request: Request, reply: oneshot::Sender<Reply> },
     Launched { start: StartId, result: Result<Launched, String> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
@@ -73,8 +74,14 @@ impl Dispatch {
 
     /// Has a function answer.
     pub(crate) async fn invoke(&self, request: Request) -> Outcome {
+        self.begin(request).await.whole().await
+    }
+
+    /// Has a function answer, piece by piece if it likes.
+    pub(crate) async fn begin(&self, request: Request) -> Reply {
         let ended = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
-        self.ask(|reply| Message::Invoke { request, reply }).await.unwrap_or_else(ended)
+        let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
+        asked.unwrap_or_else(|| Reply::Whole(ended()))
     }
 
     /// Does what the operator wants with one sandbox; returns when it is done.

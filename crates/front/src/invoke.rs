@@ -12,7 +12,7 @@ use bytes::Bytes;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::aws_error::AwsError;
 use crate::body;
@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, Request, arn};
 use crate::functions::{Catalogue, Function};
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
+use crate::response_stream;
 
 /// What Lambda takes as a request.
 const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -46,15 +47,19 @@ impl Door {
             .route("/2015-03-31/functions", get(list))
             .route("/2015-03-31/functions/", get(list))
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .route(
+                "/2021-11-15/functions/{name}/response-streaming-invocations",
+                post(response_stream::invoke),
+            )
             .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
             .with_state(self)
     }
 }
 
 #[derive(Deserialize)]
-struct Qualifier {
+pub(crate) struct Qualifier {
     #[serde(rename = "Qualifier")]
-    qualifier: Option<String>,
+    pub(crate) qualifier: Option<String>,
 }
 
 async fn invoke(
@@ -75,22 +80,19 @@ async fn invoke(
 }
 
 /// A request as it came in.
-struct Asked {
-    name: String,
-    qualifier: Option<String>,
-    headers: HeaderMap,
-    body: Body,
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) qualifier: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
 }
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
-        let function = self.find(&asked.name, asked.qualifier.as_deref())?;
-        let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
-        let payload = read_payload(asked.body).await?;
-        let request = request(invocation, function.name.clone(), payload, &asked.headers);
-        match kind {
+        let permit = self.permit()?;
+        let kind = asked.headers.get("x-amz-invocation-type").cloned();
+        let request = self.request(invocation, asked).await?;
+        match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
                 let outcome = self.dispatch.invoke(request).await;
                 outcome_response(outcome)
@@ -109,6 +111,23 @@ impl Door {
                 Err(AwsError::invalid("X-Amz-Invocation-Type must be Event, RequestResponse or DryRun"))
             }
         }
+    }
+
+    /// One of the places for requests, until it is dropped.
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, AwsError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.map_err(|_| AwsError::throttled(Throttle::Requests))
+    }
+
+    pub(crate) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// What is to be done for a request as it came in.
+    pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
+        let function = self.find(&asked.name, asked.qualifier.as_deref())?;
+        let payload = read_payload(asked.body).await?;
+        Ok(request(invocation, function.name.clone(), payload, &asked.headers))
     }
 
     fn find(&self, name: &str, qualifier: Option<&str>) -> Result<&Arc<Function>, AwsError> {
@@ -170,7 +189,10 @@ fn new_trace_id() -> String {
 fn outcome_response(outcome: Outcome) -> Result<Response, AwsError> {
     let (payload, content_type, error) = match outcome {
         Outcome::Answer { payload, content_type } => (payload, content_type, None),
-        Outcome::FunctionError { payload, .. } => (payload, "application/json".to_owned(), Some("Unhandled")),
+        Outcome::FunctionError { payload, kind, .. } => {
+            let word = if kind.as_deref() == Some("Handled") { "Handled" } else { "Unhandled" };
+            (payload, "application/json".to_owned(), Some(word))
+        }
         Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
         Outcome::ServiceError { message } => return Err(AwsError::service(message)),
     };

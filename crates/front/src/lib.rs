@@ -11,6 +11,7 @@ mod client;
 mod dispatch;
 #[cfg(test)]
 mod double;
+mod event_stream;
 mod function_toml;
 mod functions;
 mod hands;
@@ -21,10 +22,12 @@ mod names;
 mod outcome;
 mod output;
 mod python;
+mod response_stream;
 mod runtime_api;
 mod secret;
 mod server;
 mod socket;
+mod stream;
 mod version;
 
 pub use client::{Client, ClientError};

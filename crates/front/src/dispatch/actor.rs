@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::outcome::{Fault, Outcome};
 use crate::output::Ring;
 use crate::runtime_api::RuntimeApi;
+use crate::stream::Listener;
 
 /// Commands that may wait for one sandbox to settle; the next is refused as busy.
 const LATER_MAX: usize = 4;
@@ -54,7 +55,7 @@ struct Actor {
 /// An invocation that has no answer yet.
 struct Open {
     request: Request,
-    reply: oneshot::Sender<Outcome>,
+    listener: Listener,
 }
 
 /// A sandbox that lives.

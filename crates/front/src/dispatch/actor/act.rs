@@ -137,7 +137,7 @@ impl Actor {
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome) {
         let Some(open) = self.open.remove(invocation) else { return };
         self.setup.metrics.ended(&open.request.function, Ending::of(&outcome));
-        drop(open.reply.send(outcome)); // A client that has hung up needs no answer.
+        open.listener.end(outcome);
     }
 
     /// Lets something run, and hears of it.

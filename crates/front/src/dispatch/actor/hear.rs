@@ -15,6 +15,7 @@ use crate::functions::Function;
 use crate::outcome::{self, Fault, Outcome};
 use crate::output::{self, Ring};
 use crate::runtime_api::{RuntimeApi, RuntimeEvent};
+use crate::stream::{Beginning, Listener, Reply};
 
 impl Actor {
     pub(super) fn hear(&mut self, message: Message) {
@@ -37,9 +38,9 @@ impl Actor {
         }
     }
 
-    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
+    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let (invocation, function) = (request.invocation.clone(), request.function.clone());
-        self.open.insert(invocation.clone(), Open { request, reply });
+        self.open.insert(invocation.clone(), Open { request, listener: Listener::Fresh(reply) });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
             return self.finish(&invocation, Outcome::ServiceError { message });
@@ -89,6 +90,7 @@ impl Actor {
     pub(super) fn runtime_event(&mut self, sandbox: SandboxId, event: RuntimeEvent) {
         match event {
             RuntimeEvent::Ready => self.ready(sandbox),
+            RuntimeEvent::Answering { invocation, beginning } => self.answering(&invocation, beginning),
             RuntimeEvent::Answered { invocation, outcome } => {
                 if let Some(held) = self.held.get_mut(&sandbox) {
                     held.is_settling = true; // Before the client hears: it may command at once.
@@ -100,6 +102,13 @@ impl Actor {
                 self.tell((Event::InitFailed { sandbox }, Some(Fault::InitError(payload))));
             }
         }
+    }
+
+    /// The client hears the beginning; the sandbox is busy until the end.
+    fn answering(&mut self, invocation: &InvocationId, beginning: Beginning) {
+        let Some(Open { request, listener }) = self.open.remove(invocation) else { return };
+        let listener = listener.begin(beginning);
+        self.open.insert(invocation.clone(), Open { request, listener });
     }
 
     pub(super) fn ready(&mut self, id: SandboxId) {

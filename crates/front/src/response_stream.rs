@@ -1,0 +1,104 @@
+//! `InvokeWithResponseStream`: the answer goes out as an event stream, piece by piece.
+
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use protocol::InvocationId;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::aws_error::AwsError;
+use crate::event_stream::{Failure, invoke_complete, payload_chunk};
+use crate::invoke::{Asked, Door, Qualifier};
+use crate::outcome::Outcome;
+use crate::stream::{Reply, Stream};
+
+/// The route of the call.
+pub(crate) async fn invoke(
+    State(door): State<Door>,
+    Path(name): Path<String>,
+    Query(query): Query<Qualifier>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
+    let asked = Asked { name, qualifier: query.qualifier, headers, body };
+    let answered = answer(&door, &invocation, asked).await;
+    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
+    if let Ok(id) = HeaderValue::try_from(invocation.0) {
+        response.headers_mut().insert("x-amzn-requestid", id);
+    }
+    response
+}
+
+async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
+    let permit = door.permit()?;
+    let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
+    if !matches!(kind, None | Some(b"RequestResponse" | b"DryRun")) {
+        return Err(AwsError::invalid("X-Amz-Invocation-Type must be RequestResponse or DryRun"));
+    }
+    let is_dry = kind == Some(b"DryRun");
+    let request = door.request(invocation, asked).await?;
+    if is_dry {
+        return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
+    }
+    let events = match door.dispatch().begin(request).await {
+        Reply::Whole(outcome) => Body::from(whole(outcome)?),
+        Reply::Stream(stream) => Body::from_stream(events(stream, permit)),
+    };
+    let mut response = events.into_response();
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/vnd.amazon.eventstream"));
+    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    Ok(response)
+}
+
+/// An answer that came at once, as the events of a short stream.
+fn whole(outcome: Outcome) -> Result<Bytes, AwsError> {
+    match outcome {
+        Outcome::Throttled(throttle) => Err(AwsError::throttled(throttle)),
+        Outcome::ServiceError { message } => Err(AwsError::service(message)),
+        Outcome::Answer { payload, .. } => {
+            Ok([payload_chunk(&payload), invoke_complete(None, None)].concat().into())
+        }
+        failed => Ok(end(failed)),
+    }
+}
+
+/// Where a stream of events stands.
+enum Stand {
+    /// Its pieces, and the permit of the request, which lasts as long as they do.
+    Open(Stream, OwnedSemaphorePermit),
+    Ended,
+}
+
+fn events(
+    stream: Stream,
+    permit: OwnedSemaphorePermit,
+) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    stream::unfold(Stand::Open(stream, permit), |stand| async {
+        let Stand::Open(mut stream, permit) = stand else { return None };
+        Some(match stream.chunks.recv().await {
+            Some(chunk) => (Ok(payload_chunk(&chunk)), Stand::Open(stream, permit)),
+            None => (Ok(end(stream.ended().await)), Stand::Ended),
+        })
+    })
+}
+
+/// The last event.
+fn end(outcome: Outcome) -> Bytes {
+    let failure = match outcome {
+        Outcome::Answer { .. } => None,
+        Outcome::FunctionError { payload, kind, .. } => Some(Failure {
+            code: kind.unwrap_or_else(|| "Unhandled".to_owned()),
+            details: String::from_utf8_lossy(&payload).into_owned(),
+        }),
+        Outcome::Throttled(_) => None, // Not after a beginning.
+        Outcome::ServiceError { message } => {
+            Some(Failure { code: "ServiceException".to_owned(), details: message })
+        }
+    };
+    invoke_complete(failure, None)
+}
