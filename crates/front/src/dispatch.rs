@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use actor::{Launched, Setup};
 pub(crate) use operator::{Done, OperateError, Verb};
 
+use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
 use crate::stream::Reply;
@@ -33,6 +34,8 @@ pub(crate) struct Request {
     pub(crate) trace_id: String,
     pub(crate) client_context: Option<HeaderValue>,
     pub(crate) cognito_identity: Option<HeaderValue>,
+    /// Where the end of the log goes, if the client wants it.
+    pub(crate) tail: Option<TailSlot>,
 }
 
 /// What the actor hears.

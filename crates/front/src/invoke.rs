@@ -18,6 +18,7 @@ use crate::aws_error::AwsError;
 use crate::body;
 use crate::dispatch::{Dispatch, Request, arn};
 use crate::functions::{Catalogue, Function};
+use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
 use crate::response_stream;
@@ -91,11 +92,13 @@ impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
         let permit = self.permit()?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
-        let request = self.request(invocation, asked).await?;
+        let tail = wants_tail(&asked.headers).then(TailSlot::default);
+        let mut request = self.request(invocation, asked).await?;
         match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
-                let outcome = self.dispatch.invoke(request).await;
-                outcome_response(outcome)
+                request.tail = tail.clone();
+                let response = outcome_response(self.dispatch.invoke(request).await)?;
+                Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
                 let dispatch = self.dispatch.clone();
@@ -170,7 +173,22 @@ fn request(
         trace_id: trace_id.map_or_else(new_trace_id, str::to_owned),
         client_context: headers.get("x-amz-client-context").and_then(client_context),
         cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
+        tail: None,
     }
+}
+
+/// Whether the client asks for the end of the log. As Lambda, what is not `Tail` is taken for `None`.
+pub(crate) fn wants_tail(headers: &HeaderMap) -> bool {
+    headers.get("x-amz-log-type").is_some_and(|value| value == "Tail")
+}
+
+/// Adds the end of the log, where there is one.
+fn with_tail(mut response: Response, tail: Option<TailSlot>) -> Response {
+    let text = tail.and_then(|slot| slot.take()).map(|tail| crate::base64::encode(&tail));
+    if let Some(Ok(value)) = text.map(HeaderValue::try_from) {
+        response.headers_mut().insert("x-amz-log-result", value);
+    }
+    response
 }
 
 /// Clients send it in base64, runtimes get it as JSON. What is neither is not passed on.

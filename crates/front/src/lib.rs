@@ -17,6 +17,7 @@ mod functions;
 mod hands;
 mod invoke;
 mod launch;
+mod log;
 mod metrics;
 mod names;
 mod outcome;

@@ -11,7 +11,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::aws_error::AwsError;
 use crate::event_stream::{Failure, invoke_complete, payload_chunk};
-use crate::invoke::{Asked, Door, Qualifier};
+use crate::invoke::{Asked, Door, Qualifier, wants_tail};
+use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::stream::{Reply, Stream};
 
@@ -40,13 +41,15 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
         return Err(AwsError::invalid("X-Amz-Invocation-Type must be RequestResponse or DryRun"));
     }
     let is_dry = kind == Some(b"DryRun");
-    let request = door.request(invocation, asked).await?;
+    let tail = wants_tail(&asked.headers).then(TailSlot::default);
+    let mut request = door.request(invocation, asked).await?;
+    request.tail = tail.clone();
     if is_dry {
         return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
     }
     let events = match door.dispatch().begin(request).await {
-        Reply::Whole(outcome) => Body::from(whole(outcome)?),
-        Reply::Stream(stream) => Body::from_stream(events(stream, permit)),
+        Reply::Whole(outcome) => Body::from(whole(outcome, tail.as_ref())?),
+        Reply::Stream(stream) => Body::from_stream(events(stream, tail, permit)),
     };
     let mut response = events.into_response();
     let headers = response.headers_mut();
@@ -56,39 +59,41 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
 }
 
 /// An answer that came at once, as the events of a short stream.
-fn whole(outcome: Outcome) -> Result<Bytes, AwsError> {
+fn whole(outcome: Outcome, tail: Option<&TailSlot>) -> Result<Bytes, AwsError> {
     match outcome {
         Outcome::Throttled(throttle) => Err(AwsError::throttled(throttle)),
         Outcome::ServiceError { message } => Err(AwsError::service(message)),
         Outcome::Answer { payload, .. } => {
-            Ok([payload_chunk(&payload), invoke_complete(None, None)].concat().into())
+            let end = invoke_complete(None, tail_text(tail));
+            Ok([payload_chunk(&payload), end].concat().into())
         }
-        failed => Ok(end(failed)),
+        failed => Ok(end(failed, tail)),
     }
 }
 
 /// Where a stream of events stands.
 enum Stand {
     /// Its pieces, and the permit of the request, which lasts as long as they do.
-    Open(Stream, OwnedSemaphorePermit),
+    Open(Stream, Option<TailSlot>, OwnedSemaphorePermit),
     Ended,
 }
 
 fn events(
     stream: Stream,
+    tail: Option<TailSlot>,
     permit: OwnedSemaphorePermit,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    stream::unfold(Stand::Open(stream, permit), |stand| async {
-        let Stand::Open(mut stream, permit) = stand else { return None };
+    stream::unfold(Stand::Open(stream, tail, permit), |stand| async {
+        let Stand::Open(mut stream, tail, permit) = stand else { return None };
         Some(match stream.chunks.recv().await {
-            Some(chunk) => (Ok(payload_chunk(&chunk)), Stand::Open(stream, permit)),
-            None => (Ok(end(stream.ended().await)), Stand::Ended),
+            Some(chunk) => (Ok(payload_chunk(&chunk)), Stand::Open(stream, tail, permit)),
+            None => (Ok(end(stream.ended().await, tail.as_ref())), Stand::Ended),
         })
     })
 }
 
 /// The last event.
-fn end(outcome: Outcome) -> Bytes {
+fn end(outcome: Outcome, tail: Option<&TailSlot>) -> Bytes {
     let failure = match outcome {
         Outcome::Answer { .. } => None,
         Outcome::FunctionError { payload, kind, .. } => Some(Failure {
@@ -100,5 +105,9 @@ fn end(outcome: Outcome) -> Bytes {
             Some(Failure { code: "ServiceException".to_owned(), details: message })
         }
     };
-    invoke_complete(failure, None)
+    invoke_complete(failure, tail_text(tail))
+}
+
+fn tail_text(tail: Option<&TailSlot>) -> Option<String> {
+    tail.and_then(TailSlot::take).map(|tail| crate::base64::encode(&tail))
 }

@@ -20,9 +20,9 @@ use super::{Done, Message, OperateError, Plan, Request, Verb};
 use crate::functions::{Catalogue, Function};
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::Launcher;
+use crate::log::{Left, Log};
 use crate::metrics::Metrics;
 use crate::outcome::{Fault, Outcome};
-use crate::output::Ring;
 use crate::runtime_api::RuntimeApi;
 use crate::stream::Listener;
 
@@ -56,6 +56,8 @@ struct Actor {
 struct Open {
     request: Request,
     listener: Listener,
+    /// The log of the sandbox that has it, which is told when it has left.
+    log: Option<(Arc<dyn SandboxHands>, Log)>,
 }
 
 /// A sandbox that lives.
@@ -75,8 +77,7 @@ struct Held {
     is_settling: bool,
     /// Commands that came while it was settling: milliseconds, and a refusal would surprise whoever saw the answer.
     later: Vec<(Verb, oneshot::Sender<Result<Done, OperateError>>)>,
-    /// What it printed last. Kept for `LogType=Tail`.
-    _ring: Ring,
+    log: Log,
 }
 
 /// A message that is sent later, unless this is dropped before.
@@ -146,7 +147,7 @@ impl Actor {
         let open: Vec<_> = self.open.keys().cloned().collect();
         for invocation in open {
             let message = "the server is shutting down".to_owned();
-            self.finish(&invocation, Outcome::ServiceError { message });
+            self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
         }
         if let Some(reply) = self.shutdown.take() {
             let _ = reply.send(()); // Who asked may have stopped waiting.

@@ -10,6 +10,8 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+mod log_tail;
+
 use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};

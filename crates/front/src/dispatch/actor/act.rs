@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::super::{Message, Request, arn};
 use super::launching::launch;
 use super::{Actor, Cause, Timer};
+use crate::log::Left;
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -81,6 +82,7 @@ impl Actor {
         }
         let limit = held.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
+        held.log.begin(invocation, "$LATEST"); // Before the sandbox has it, and may print.
         if !held.api.offer(offer) {
             return not_taken;
         }
@@ -90,6 +92,9 @@ impl Actor {
         if let Some(held) = self.held.get_mut(&id) {
             held.timer = Some(timer);
             held.serving = Some(invocation.clone());
+            if let Some(open) = self.open.get_mut(invocation) {
+                open.log = Some((Arc::clone(&held.sandbox), held.log.clone()));
+            }
         }
         None
     }
@@ -130,12 +135,16 @@ impl Actor {
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownFunction => Outcome::ServiceError { message: "no such function".to_owned() },
         };
-        self.finish(invocation, outcome);
+        self.finish(invocation, outcome, Left::Answered);
     }
 
     /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
-    pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome) {
+    pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
+        if let Some((sandbox, log)) = &open.log {
+            log.end(invocation, left, || sandbox.peak_bytes());
+            open.request.tail.iter().for_each(|slot| log.fill(slot));
+        }
         self.setup.metrics.ended(&open.request.function, Ending::of(&outcome));
         open.listener.end(outcome);
     }

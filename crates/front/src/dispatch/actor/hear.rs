@@ -12,8 +12,9 @@ use super::super::{Count, Done, Message, OperateError, Request, Verb};
 use super::launching::Launched;
 use super::{Actor, Held, LATER_MAX, Open};
 use crate::functions::Function;
+use crate::log::{Left, Log};
 use crate::outcome::{self, Fault, Outcome};
-use crate::output::{self, Ring};
+use crate::output::Output;
 use crate::runtime_api::{RuntimeApi, RuntimeEvent};
 use crate::stream::{Beginning, Listener, Reply};
 
@@ -40,10 +41,11 @@ impl Actor {
 
     pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let (invocation, function) = (request.invocation.clone(), request.function.clone());
-        self.open.insert(invocation.clone(), Open { request, listener: Listener::Fresh(reply) });
+        let listener = Listener::Fresh(reply);
+        self.open.insert(invocation.clone(), Open { request, listener, log: None });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
-            return self.finish(&invocation, Outcome::ServiceError { message });
+            return self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
         }
         self.tell((Event::Invoke { invocation, function }, None));
     }
@@ -67,14 +69,14 @@ impl Actor {
     }
 
     pub(super) fn hold(&self, id: SandboxId, function: Arc<Function>, launched: Launched) -> Held {
-        let Launched { sandbox, listener, output } = launched;
-        let ring = Ring::default();
-        tokio::spawn(output::follow(output, function.name.clone(), id, ring.clone()));
+        let Launched { sandbox, listener, output, started } = launched;
+        let output = Output::new(output, function.name.clone(), id);
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
         Held {
             api: RuntimeApi::serve(listener, id, self.messages.clone()),
             timer: Some(self.timer(self.setup.plan.init_timeout, Message::InitOverdue { sandbox: id })),
+            log: Log::new(output, function.memory_mb, started),
             sandbox,
             function,
             is_ready: false,
@@ -83,7 +85,6 @@ impl Actor {
             waiters: Waiters::default(),
             is_settling: false,
             later: Vec::new(),
-            _ring: ring,
         }
     }
 
@@ -95,7 +96,7 @@ impl Actor {
                 if let Some(held) = self.held.get_mut(&sandbox) {
                     held.is_settling = true; // Before the client hears: it may command at once.
                 }
-                self.finish(&invocation, outcome);
+                self.finish(&invocation, outcome, Left::Answered);
                 self.tell((Event::Answered { sandbox }, None));
             }
             RuntimeEvent::InitError(payload) => {
@@ -106,9 +107,9 @@ impl Actor {
 
     /// The client hears the beginning; the sandbox is busy until the end.
     fn answering(&mut self, invocation: &InvocationId, beginning: Beginning) {
-        let Some(Open { request, listener }) = self.open.remove(invocation) else { return };
-        let listener = listener.begin(beginning);
-        self.open.insert(invocation.clone(), Open { request, listener });
+        let Some(open) = self.open.remove(invocation) else { return };
+        let listener = open.listener.begin(beginning);
+        self.open.insert(invocation.clone(), Open { listener, ..open });
     }
 
     pub(super) fn ready(&mut self, id: SandboxId) {
@@ -117,6 +118,9 @@ impl Actor {
         held.serving = None;
         held.is_settling = false;
         let later = std::mem::take(&mut held.later);
+        if !held.is_ready {
+            held.log.initialised();
+        }
         let marked = if held.is_ready { held.sandbox.end_invocation() } else { held.sandbox.mark_ready() };
         held.is_ready = true;
         match marked {
@@ -182,6 +186,9 @@ impl Actor {
         let Some(mut held) = self.held.remove(&id) else { return };
         tracing::debug!(sandbox = %id, ?exit, "gone");
         held.waiters.end_all(&held.sandbox);
+        if let Some(invocation) = &held.serving {
+            held.log.end(invocation, Left::Died(exit), || held.sandbox.peak_bytes());
+        }
         self.tell((Event::Gone { sandbox: id }, Some(Fault::Exit(exit))));
     }
 
@@ -191,8 +198,8 @@ impl Actor {
         if held.serving.as_ref() != Some(invocation) {
             return; // It asked for the next while this message was under way.
         }
-        let outcome = outcome::timed_out(invocation, held.function.timeout);
-        self.finish(invocation, outcome);
+        let limit = held.function.timeout;
+        self.finish(invocation, outcome::timed_out(invocation, limit), Left::Overdue(limit));
         self.tell((Event::Purge { sandbox }, None));
     }
 

@@ -2,6 +2,7 @@
 
 use std::io::PipeReader;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::net::TcpListener;
 
@@ -15,6 +16,8 @@ pub(crate) struct Launched {
     pub(super) sandbox: Arc<dyn SandboxHands>,
     pub(super) listener: TcpListener,
     pub(super) output: PipeReader,
+    /// When its process was about to be started.
+    pub(super) started: Instant,
 }
 
 /// Launches one sandbox. The error is for the log and the client both, so it is text.
@@ -35,11 +38,12 @@ pub(super) async fn launch(
             stderr: stderr.into(),
         };
         let spec = launcher.spec(&function, own).map_err(|error| chain(&error))?;
+        let started = Instant::now();
         let sandbox = node.launch(spec).map_err(|error| chain(&error))?;
-        Ok::<_, String>((sandbox, output))
+        Ok::<_, String>((sandbox, output, started))
     });
-    let (sandbox, output) = blocking.await.map_err(|error| format!("launch: {error}"))??;
-    Ok(Launched { sandbox, listener, output })
+    let (sandbox, output, started) = blocking.await.map_err(|error| format!("launch: {error}"))??;
+    Ok(Launched { sandbox, listener, output, started })
 }
 
 /// An error and what is behind it, in one line.

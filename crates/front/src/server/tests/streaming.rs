@@ -46,7 +46,7 @@ while True:
 
 /// Calls with boto3, and says of each what came: bytes, and the last event; or the error.
 const CLIENT: &str = r#"
-import json, sys
+import base64, json, sys
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
@@ -55,6 +55,11 @@ client = boto3.client("lambda", endpoint_url=sys.argv[1], region_name="us-east-1
 said = []
 for function, event, way in json.loads(sys.argv[2]):
     arguments = {"FunctionName": function, "Payload": json.dumps(event)}
+    if way == "tail":
+        answer = client.invoke_with_response_stream(LogType="Tail", **arguments)
+        log = [event for event in answer["EventStream"]][-1]["InvokeComplete"]["LogResult"]
+        said.append([line.split()[0] for line in base64.b64decode(log).decode().splitlines()])
+        continue
     if way == "whole":
         answer = client.invoke(**arguments)
         payload = answer["Payload"].read()
@@ -127,13 +132,14 @@ async fn amazons_client_reads_answers_piece_by_piece() {
         (json!(["f", {"pieces": 7, "size": 1024 * 1024}, "whole"]), json!([155, "Unhandled"])),
         (json!(["f", {"pieces": 1, "size": 9, "end": "fail"}, "whole"]), json!([27, "Unhandled"])),
         (json!(["f", {"error": "Handled"}, "whole"]), json!([18, "Handled"])),
+        (json!(["f", {"pieces": 1, "size": 5}, "tail"]), json!(["START", "END", "REPORT"])),
         (json!(["nobody", {}, "stream"]), json!([404, "ResourceNotFoundException"])),
     ];
     let (calls, expected): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
     assert_eq!(said(&bench, calls.into()).await, Value::from(expected));
     let record = &bench.client.stats().await.unwrap().functions[1];
     let counts = (record.cold_starts, record.invocations, record.errors);
-    assert_eq!(counts, (1, 11, 4), "none of this cost the sandbox: {record:?}");
+    assert_eq!(counts, (1, 12, 4), "none of this cost the sandbox: {record:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
