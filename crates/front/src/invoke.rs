@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::dispatch::{Dispatch, Request, arn};
+use crate::function_url::{self, FunctionUrls};
 use crate::functions::{Catalogue, Function};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
@@ -24,7 +26,7 @@ use crate::outcome::{Outcome, Throttle};
 use crate::response_stream;
 
 /// What Lambda takes as a request.
-const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
+pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
 const REQUESTS_MAX: usize = 512;
@@ -44,6 +46,8 @@ impl Door {
     }
 
     pub(crate) fn router(self) -> Router {
+        let lookup = Arc::clone(&self.catalogue);
+        let urls = FunctionUrls::new(self.clone(), lookup);
         Router::new()
             .route("/2015-03-31/functions", get(list))
             .route("/2015-03-31/functions/", get(list))
@@ -54,6 +58,7 @@ impl Door {
             )
             .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
             .with_state(self)
+            .layer(middleware::from_fn_with_state(urls, function_url::intercept))
     }
 }
 
@@ -128,9 +133,22 @@ impl Door {
 
     /// What is to be done for a request as it came in.
     pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
-        let function = self.find(&asked.name, asked.qualifier.as_deref())?;
+        let named = (asked.name.as_str(), asked.qualifier.as_deref());
+        self.find(named.0, named.1)?; // Before megabytes are read for nothing.
         let payload = read_payload(asked.body).await?;
-        Ok(request(invocation, function.name.clone(), payload, &asked.headers))
+        self.request_with(invocation, named, &asked.headers, payload)
+    }
+
+    /// The same with a payload that is known to be JSON, for a function and a qualifier.
+    pub(crate) fn request_with(
+        &self,
+        invocation: &InvocationId,
+        (name, qualifier): (&str, Option<&str>),
+        headers: &HeaderMap,
+        payload: Bytes,
+    ) -> Result<Request, AwsError> {
+        let function = self.find(name, qualifier)?;
+        Ok(request(invocation, function.name.clone(), payload, headers))
     }
 
     fn find(&self, name: &str, qualifier: Option<&str>) -> Result<&Arc<Function>, AwsError> {

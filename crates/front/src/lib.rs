@@ -13,6 +13,7 @@ mod dispatch;
 mod double;
 mod event_stream;
 mod function_toml;
+mod function_url;
 mod functions;
 mod hands;
 mod invoke;
@@ -33,6 +34,7 @@ mod version;
 
 pub use client::{Client, ClientError};
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
+pub use function_url::{Cors, InvokeMode, UrlAuth, UrlSettings};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use launch::DataDirError;
 pub use secret::program_layout;

@@ -17,6 +17,7 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod streaming;
+mod url;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
