@@ -20,7 +20,8 @@ use serde::Deserialize;
 pub use cors::Cors;
 
 use crate::body::{self, ReadError};
-use crate::functions::Catalogue;
+use crate::catalogue::LiveCatalogue;
+use crate::dispatch::Ended;
 use crate::invoke::{Door, REQUEST_BYTES_MAX};
 use crate::outcome::Outcome;
 use crate::stream::Reply;
@@ -82,11 +83,11 @@ pub(crate) trait UrlLookup: Send + Sync + 'static {
 }
 
 /// The id of a function from a folder is its name.
-impl UrlLookup for Catalogue {
+impl UrlLookup for LiveCatalogue {
     fn find(&self, id: &str) -> Option<FunctionUrl> {
-        let function = self.get(&id.parse().ok()?)?;
-        let settings = function.url.clone()?;
-        Some(FunctionUrl { function: function.name.clone(), qualifier: None, settings })
+        let function: FunctionName = id.parse().ok()?;
+        let settings = self.resolve(&function, None, || 0.0)?.function.url.clone()?;
+        Some(FunctionUrl { function, qualifier: None, settings })
     }
 }
 
@@ -177,18 +178,27 @@ impl FunctionUrls {
         };
         let event = event::of_request(invocation, address, &head, &body, source(&head));
         let name = url.function.as_str();
-        let request =
-            self.door.request_with(invocation, (name, url.qualifier.as_deref()), &head.headers, event);
+        let request = self.door.request_with(invocation, (name, url.qualifier.clone()), &head.headers, event);
         let reply = match request {
             Ok(request) => self.door.dispatch().begin(request).await,
             Err(error) => return error.into_response(),
         };
         match (url.settings.mode, reply) {
             (InvokeMode::ResponseStream, Reply::Stream(stream)) => answer::of_stream(stream, permit).await,
-            (InvokeMode::ResponseStream, Reply::Whole(Outcome::Answer { payload, content_type })) => {
+            (mode, reply) => self.whole(mode, reply.whole().await),
+        }
+    }
+}
+
+impl FunctionUrls {
+    /// The response to an answer that came whole. What did not come as pieces goes out as it is, where pieces do.
+    fn whole(&self, mode: InvokeMode, ended: Ended) -> Response {
+        match (self.door.refusal(&ended), ended.outcome) {
+            (Some(refusal), _) => refusal.into_response(),
+            (None, Outcome::Answer { payload, content_type }) if mode == InvokeMode::ResponseStream => {
                 answer::raw(content_type, payload)
             }
-            (_, reply) => answer::of_outcome(reply.whole().await),
+            (None, outcome) => answer::of_outcome(outcome),
         }
     }
 }

@@ -21,6 +21,8 @@ pub(crate) enum Outcome {
     },
     /// No sandbox is free and none may be started.
     Throttled(Throttle),
+    /// The function, or this version of it, was removed while the invocation waited.
+    Removed,
     /// Our fault.
     ServiceError { message: String },
 }

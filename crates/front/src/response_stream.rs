@@ -10,6 +10,7 @@ use protocol::InvocationId;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::aws_error::AwsError;
+use crate::dispatch::Ended;
 use crate::event_stream::{Failure, invoke_complete, payload_chunk};
 use crate::invoke::{Asked, Door, Qualifier, wants_tail};
 use crate::log::TailSlot;
@@ -47,27 +48,30 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
     if is_dry {
         return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
     }
-    let events = match door.dispatch().begin(request).await {
-        Reply::Whole(outcome) => Body::from(whole(outcome, tail.as_ref())?),
-        Reply::Stream(stream) => Body::from_stream(events(stream, tail, permit)),
+    let (version, events) = match door.dispatch().begin(request).await {
+        Reply::Whole(ended) => match door.refusal(&ended) {
+            Some(refusal) => return Err(refusal),
+            None => (ended.revision.version, Body::from(whole(ended, tail.as_ref()))),
+        },
+        Reply::Stream(stream) => (stream.revision.version, Body::from_stream(events(stream, tail, permit))),
     };
     let mut response = events.into_response();
     let headers = response.headers_mut();
     headers.insert("content-type", HeaderValue::from_static("application/vnd.amazon.eventstream"));
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
+    if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+        headers.insert("x-amz-executed-version", version);
+    }
     Ok(response)
 }
 
 /// An answer that came at once, as the events of a short stream.
-fn whole(outcome: Outcome, tail: Option<&TailSlot>) -> Result<Bytes, AwsError> {
-    match outcome {
-        Outcome::Throttled(throttle) => Err(AwsError::throttled(throttle)),
-        Outcome::ServiceError { message } => Err(AwsError::service(message)),
+fn whole(ended: Ended, tail: Option<&TailSlot>) -> Bytes {
+    match ended.outcome {
         Outcome::Answer { payload, .. } => {
             let end = invoke_complete(None, tail_text(tail));
-            Ok([payload_chunk(&payload), end].concat().into())
+            [payload_chunk(&payload), end].concat().into()
         }
-        failed => Ok(end(failed, tail)),
+        failed => end(failed, tail),
     }
 }
 
@@ -100,7 +104,7 @@ fn end(outcome: Outcome, tail: Option<&TailSlot>) -> Bytes {
             code: kind.unwrap_or_else(|| "Unhandled".to_owned()),
             details: String::from_utf8_lossy(&payload).into_owned(),
         }),
-        Outcome::Throttled(_) => None, // Not after a beginning.
+        Outcome::Throttled(_) | Outcome::Removed => None, // Not after a beginning.
         Outcome::ServiceError { message } => {
             Some(Failure { code: "ServiceException".to_owned(), details: message })
         }

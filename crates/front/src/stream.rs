@@ -3,9 +3,13 @@
 //! The pieces go past dispatch, which hears only that the answer began and how it ended: a sandbox is busy until
 //! then. A client that reads slowly holds its function back; one that has gone holds nobody back.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::catalogue::Revision;
+use crate::dispatch::Ended;
 use crate::outcome::{self, Outcome};
 use crate::runtime_api::RESPONSE_BYTES_MAX;
 
@@ -27,6 +31,7 @@ pub(crate) struct Beginning {
 /// A begun answer, and where its end will be told.
 #[derive(Debug)]
 pub(crate) struct Stream {
+    pub(crate) revision: Arc<Revision>,
     pub(crate) content_type: String,
     pub(crate) chunks: mpsc::Receiver<Bytes>,
     /// After the last piece: an empty `Answer`, or what went wrong on the way.
@@ -37,7 +42,7 @@ pub(crate) struct Stream {
 #[derive(Debug)]
 pub(crate) enum Reply {
     /// Everything at once.
-    Whole(Outcome),
+    Whole(Ended),
     /// A part of it.
     Stream(Stream),
 }
@@ -57,28 +62,33 @@ pub(crate) fn channel() -> (ChunkSender, mpsc::Receiver<Bytes>) {
 
 impl Listener {
     /// Tells that the answer has begun. An answer begins once: a second beginning is not passed on.
-    pub(crate) fn begin(self, Beginning { content_type, chunks }: Beginning) -> Listener {
+    pub(crate) fn begin(self, beginning: Beginning, revision: &Arc<Revision>) -> Listener {
         let Listener::Fresh(reply) = self else { return self };
         let (ended, end) = oneshot::channel();
-        drop(reply.send(Reply::Stream(Stream { content_type, chunks, end })));
+        let Beginning { content_type, chunks } = beginning;
+        let revision = Arc::clone(revision);
+        drop(reply.send(Reply::Stream(Stream { revision, content_type, chunks, end })));
         Listener::Streaming(ended)
     }
 
     /// Tells the end. Who has hung up needs no answer.
-    pub(crate) fn end(self, outcome: Outcome) {
+    pub(crate) fn end(self, ended: Ended) {
         match self {
-            Listener::Fresh(reply) => drop(reply.send(Reply::Whole(outcome))),
-            Listener::Streaming(end) => drop(end.send(outcome)),
+            Listener::Fresh(reply) => drop(reply.send(Reply::Whole(ended))),
+            Listener::Streaming(end) => drop(end.send(ended.outcome)),
         }
     }
 }
 
 impl Reply {
     /// The whole answer, for who can do nothing with pieces: as long as an answer may be that comes at once.
-    pub(crate) async fn whole(self) -> Outcome {
+    pub(crate) async fn whole(self) -> Ended {
         match self {
-            Reply::Whole(outcome) => outcome,
-            Reply::Stream(stream) => stream.collect().await,
+            Reply::Whole(ended) => ended,
+            Reply::Stream(stream) => {
+                let revision = Arc::clone(&stream.revision);
+                Ended { outcome: stream.collect().await, revision }
+            }
         }
     }
 }
@@ -124,15 +134,17 @@ mod tests {
     async fn heard(pieces: Vec<Bytes>, end: Outcome) -> Outcome {
         let (reply, heard) = oneshot::channel();
         let (sender, chunks) = channel();
-        let begun = Listener::Fresh(reply).begin(Beginning { content_type: "text/plain".to_owned(), chunks });
+        let revision = Arc::new(crate::double::revision());
+        let beginning = Beginning { content_type: "text/plain".to_owned(), chunks };
+        let begun = Listener::Fresh(reply).begin(beginning, &revision);
         tokio::spawn(async move {
             for piece in pieces {
                 sender.send(piece).await.unwrap();
             }
             drop(sender);
-            begun.end(end);
+            begun.end(Ended { outcome: end, revision });
         });
-        heard.await.unwrap().whole().await
+        heard.await.unwrap().whole().await.outcome
     }
 
     #[tokio::test]

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::aws_error::AwsError;
 use crate::base64;
 use crate::outcome::Outcome;
 use crate::stream::Stream;
@@ -44,9 +43,7 @@ pub(super) fn of_outcome(outcome: Outcome) -> Response {
             }
         }
         Outcome::Answer { payload, .. } => of_payload(payload),
-        Outcome::FunctionError { .. } => bad_gateway(),
-        Outcome::Throttled(throttle) => AwsError::throttled(throttle).into_response(),
-        Outcome::ServiceError { message } => AwsError::service(message).into_response(),
+        _ => bad_gateway(),
     }
 }
 

@@ -16,6 +16,7 @@ use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
+mod deploys;
 mod streaming;
 mod url;
 
