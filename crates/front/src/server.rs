@@ -178,6 +178,7 @@ impl Server {
                     tracing::debug!(%error, "TCP_NODELAY");
                 }
             });
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
         });
         Ok(Server {
