@@ -34,7 +34,7 @@ fn check(mut command: Command) -> Ran {
 
 #[test]
 fn the_demo_passes_and_leaves_nothing() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran = check(ground.command());
     assert!(!ran.stderr.contains("as root, "), "root has it all: {ran:?}");
     ground.await_empty();
@@ -42,7 +42,7 @@ fn the_demo_passes_and_leaves_nothing() {
 
 #[test]
 fn the_demo_passes_for_an_ordinary_user_and_says_what_root_would_add() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran = check(ground.command_of_nobody());
     assert!(ran.stderr.contains("as root, "), "{ran:?}");
     ground.await_empty();
@@ -50,7 +50,7 @@ fn the_demo_passes_for_an_ordinary_user_and_says_what_root_would_add() {
 
 #[test]
 fn the_demo_says_what_it_shows() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran = run(ground.command().args(["demo", "--sandboxes", "1", "--functions", "hello"]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.stdout.contains("hello"), "{ran:?}");
@@ -70,7 +70,7 @@ fn sandboxes(ground: &Ground) -> Vec<SandboxRecord> {
 /// The demo is interrupted as soon as `now` fits its sandboxes.
 #[track_caller]
 fn check_interrupted(now: impl Fn(&[SandboxRecord]) -> bool) {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let mut running = Running::start(&ground, "demo.log", ground.command().args(ARGS));
     until("the moment has come", || {
         assert_eq!(running.ended(), None, "it ended before: {}", running.log());
@@ -94,7 +94,7 @@ fn interrupted_while_functions_sleep_the_demo_leaves_nothing() {
 
 #[test]
 fn killed_in_the_middle_the_demo_leaves_no_process_and_no_cgroup() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let mut running = Running::start(&ground, "demo.log", ground.command().args(ARGS));
     until("some have slept", || sandboxes(&ground).iter().any(|sandbox| sandbox.sleeps > 0));
     running.signal(Signal::KILL);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 #[test]
 fn a_bench_leaves_the_kernel_as_it_was() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran =
         run(ground.command().args(["bench", "sleep", "--quick", "--rounds", "1", "--workers", "hello"]));
     assert_eq!(ran.code, Some(0), "{ran:?}");
@@ -27,7 +27,7 @@ fn can_zram(ground: &Ground) -> bool {
 
 #[test]
 fn a_bench_that_is_interrupted_leaves_the_kernel_as_it_was() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let can_zram = can_zram(&ground);
     let has_swap = || std::fs::read_to_string("/proc/swaps").is_ok_and(|text| text.contains("zram"));
     let mut command = ground.command();

@@ -83,7 +83,7 @@ fn redis_keeps_its_keys() {
     if !require(redis.is_ok_and(|output| output.status.success()), "redis-server", "install redis-server") {
         return;
     }
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let port = free_port();
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let arguments = ["--", "redis-server", "--port", &port.to_string(), "--save", "", "--bind", "127.0.0.1"];
@@ -105,7 +105,7 @@ fn node_keeps_its_objects() {
     if !require_node() {
         return;
     }
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let script = workspace_root().join("examples/node/server.js");
     let mut command = ground.command();
     command.arg("--data").arg(ground.data()).args(["run", "--name", "web", "--", "node"]).arg(script);
@@ -127,7 +127,7 @@ fn node_keeps_its_objects() {
 /// A program, and the exit code that comes of it.
 #[track_caller]
 fn check_exit(args: &[&str], code: i32) {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran = run(ground.command().arg("--data").arg(ground.data()).arg("run").args(args));
     assert_eq!(ran.code, Some(code), "{args:?}: {ran:?}");
 }
@@ -144,7 +144,7 @@ fn the_exit_code_is_the_programs() {
 
 #[test]
 fn a_program_that_is_not_there_is_named() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran = ground.run(&["run", "--", "/nowhere/program"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("/nowhere/program"), "{ran:?}");
@@ -152,7 +152,7 @@ fn a_program_that_is_not_there_is_named() {
 
 #[test]
 fn output_and_arguments_pass_through() {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let ran =
         ground.run(&["run", "--", "sh", "-c", "echo \"$1\"; echo \"$2\" >&2", "sh", "--one", "two words"]);
     assert_eq!((ran.stdout.as_str(), ran.stderr.as_str(), ran.code), ("--one\n", "two words\n", Some(0)));
@@ -161,7 +161,7 @@ fn output_and_arguments_pass_through() {
 #[test]
 fn ctrl_c_ends_a_program_in_every_state() {
     for verbs in [&[][..], &["sleep"], &["sleep", "wake"]] {
-        let ground = Ground::new();
+        let ground = Ground::alone();
         let mut running = start(&ground, &["--", "sh", "-c", "echo ready; while :; do sleep 0.1; done"]);
         assert_eq!(running.line(), "ready");
         until("it is warm", || sandbox(&ground).is_some_and(|sandbox| sandbox.state == State::Warm));
@@ -180,7 +180,7 @@ fn children_that_outlive_the_program_end_with_it() {
     let script =
         "sleep 1000 & setsid sleep 1000 & setsid sh -c 'sleep 1000 & sleep 1000' & sleep 0.2; exit 4";
     for by_nobody in [false, true] {
-        let ground = Ground::new();
+        let ground = Ground::alone();
         let mut command = if by_nobody { ground.command_of_nobody() } else { ground.command() };
         let ran = run(command.arg("--data").arg(ground.data()).args(["run", "--", "sh", "-c", script]));
         assert_eq!(ran.code, Some(4), "{ran:?}");

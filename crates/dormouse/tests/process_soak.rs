@@ -39,7 +39,7 @@ const RANDOM: [&str; 6] = ["--minutes", "0.5", "--sandboxes", "20", "--layout", 
 /// Soaks, and judges all that does not depend on how long it was.
 #[track_caller]
 fn soak(how: &[&str]) -> SoakBench {
-    let ground = Ground::new();
+    let ground = Ground::alone();
     let json = ground.path().join("soak.json");
     let mut command = ground.command();
     command.args(["bench", "soak", "--workers", WORKERS]).args(how);

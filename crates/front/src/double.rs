@@ -193,6 +193,10 @@ impl SandboxHands for DoubleSandbox {
         self.signal(Signal::KILL);
     }
 
+    fn peak_bytes(&self) -> u64 {
+        12 << 20
+    }
+
     fn exit(&self) -> Work<Exit> {
         let mut exit = self.exit.clone();
         Box::pin(async move { exit.wait_for(Option::is_some).await.unwrap().unwrap() })

@@ -30,6 +30,7 @@ pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn wake(&self) -> Work<Result<Option<WakeRecord>, WakeError>>;
     fn check(&self) -> Work<Result<CheckRecord, CheckError>>;
     fn purge(&self);
+    fn peak_bytes(&self) -> u64;
     fn exit(&self) -> Work<Exit>;
     fn record(&self) -> SandboxRecord;
 }
@@ -86,6 +87,10 @@ impl SandboxHands for Sandbox {
 
     fn purge(&self) {
         Sandbox::purge(self);
+    }
+
+    fn peak_bytes(&self) -> u64 {
+        Sandbox::peak_bytes(self)
     }
 
     fn exit(&self) -> Work<Exit> {

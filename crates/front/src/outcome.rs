@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     FunctionError { payload: Bytes, is_timeout: bool },
     /// No sandbox is free and none may be started.
     Throttled(Throttle),
+    /// The function, or this version of it, was removed while the invocation waited.
+    Removed,
     /// Our fault.
     ServiceError { message: String },
 }
@@ -60,8 +62,12 @@ impl Fault {
 
 /// The invocation took longer than the function may.
 pub(crate) fn timed_out(invocation: &InvocationId, limit: Duration) -> Outcome {
-    let what = format!("Task timed out after {:.2} seconds", limit.as_secs_f64());
-    error(invocation, "Sandbox.Timedout", &what, true)
+    error(invocation, "Sandbox.Timedout", &timeout_text(limit), true)
+}
+
+/// How a timeout is told, to the client and in the log.
+pub(crate) fn timeout_text(limit: Duration) -> String {
+    format!("Task timed out after {:.2} seconds", limit.as_secs_f64())
 }
 
 /// The answer is larger than Lambda allows.
@@ -73,12 +79,16 @@ pub(crate) fn too_large(len: u64, limit: usize) -> Outcome {
 }
 
 fn exited(invocation: &InvocationId, exit: Exit) -> Outcome {
-    let what = match exit {
+    error(invocation, "Runtime.ExitError", &exit_text(exit), false)
+}
+
+/// How a death is told, to the client and in the log.
+pub(crate) fn exit_text(exit: Exit) -> String {
+    match exit {
         Exit::Code(0) | Exit::Unknown => "Runtime exited without providing a reason".to_owned(),
         Exit::Code(code) => format!("Runtime exited with error: exit status {code}"),
         Exit::Signal(signal) => format!("Runtime exited with error: signal: {}", signal_name(signal)),
-    };
-    error(invocation, "Runtime.ExitError", &what, false)
+    }
 }
 
 fn error(invocation: &InvocationId, kind: &str, what: &str, is_timeout: bool) -> Outcome {

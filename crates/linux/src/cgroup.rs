@@ -250,6 +250,16 @@ impl Cgroup {
         })
     }
 
+    /// The most it ever used, page cache included; nothing where no controller counts it.
+    pub fn peak_bytes(&self) -> Option<u64> {
+        let path = match (&self.v2, self.v1.iter().find(|(name, _)| *name == "memory")) {
+            (Some(place), _) if self.v2_controllers => place.join("memory.peak"),
+            (_, Some((_, place))) => place.join("memory.max_usage_in_bytes"),
+            _ => return None,
+        };
+        fs::read_to_string(path).ok()?.trim().parse().ok()
+    }
+
     /// Kills everything in it and removes it.
     pub fn remove(&self) -> io::Result<()> {
         let v1 = self.v1.iter().map(|(_, place)| place);

@@ -62,6 +62,8 @@ pub struct Status {
     pub file_bytes: u64,
     /// Resident shared memory.
     pub shared_bytes: u64,
+    /// The most resident memory there ever was.
+    pub peak_bytes: u64,
     /// Page tables.
     pub page_table_bytes: u64,
     /// Anonymous memory in swap.
@@ -93,6 +95,7 @@ pub fn parse_status(text: &[u8]) -> Status {
             "RssAnon" => status.anonymous_bytes = bytes(),
             "RssFile" => status.file_bytes = bytes(),
             "RssShmem" => status.shared_bytes = bytes(),
+            "VmHWM" => status.peak_bytes = bytes(),
             "VmPTE" => status.page_table_bytes = bytes(),
             "VmSwap" => status.swap_bytes = bytes(),
             "TracerPid" => status.tracer = number() as i32,

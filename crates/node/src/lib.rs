@@ -8,6 +8,7 @@ mod asleep;
 mod base;
 mod batch;
 mod body;
+mod data_dir;
 mod dedup;
 mod driver;
 mod encode;
@@ -39,6 +40,7 @@ mod stopped_tree;
 mod survey;
 mod working_set;
 
+pub use data_dir::instance_name;
 pub use guard::run as run_guard;
 pub use launch_spec::{Exit, LaunchError, LaunchSpec, Layout, Limits, Output, Sharing};
 pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};

@@ -1,9 +1,8 @@
 //! The node: all sandboxes of this machine, and what they share.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,6 +16,7 @@ use pages::Manifest;
 use protocol::{Account, NodeRecord, SandboxId, State};
 
 use crate::body::Means;
+use crate::data_dir;
 use crate::guard::Guard;
 use crate::launch;
 use crate::leftovers;
@@ -179,8 +179,8 @@ pub(crate) struct Counters {
 impl Node {
     /// Cleans up after a dead node of the same data directory, then starts.
     pub fn start(config: NodeConfig) -> Result<Node, NodeError> {
-        let lock = lock_data_dir(&config.data_dir)?;
-        let name = instance_name(&config.data_dir);
+        let lock = data_dir::lock(&config.data_dir)?;
+        let name = data_dir::instance_name(&config.data_dir);
         leftovers::clean_up(&config.data_dir, &name).map_err(|source| NodeError::Leftovers { source })?;
         let hierarchy = match config.stop_by {
             StopBy::Best => Hierarchy::create(&name),
@@ -363,39 +363,6 @@ impl Shared {
         let pids = guard.into_iter().chain([std::process::id() as i32]);
         pids.map(|pid| process::status(pid).map_or(0, |status| status.anonymous_bytes)).sum()
     }
-}
-
-fn lock_data_dir(data_dir: &Path) -> Result<File, NodeError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| NodeError::DataDir { path, source }
-    };
-    // What lies there (a secret, a socket) is for its owner only.
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(data_dir).map_err(failed(data_dir))?;
-    let owner = fs::metadata(data_dir).map_err(failed(data_dir))?.uid();
-    if owner != rustix::process::geteuid().as_raw() {
-        let source = io::Error::other(format!("it belongs to user {owner}: name another --data directory"));
-        return Err(NodeError::DataDir { path: data_dir.to_owned(), source });
-    }
-    let path = data_dir.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => Err(NodeError::InUse { path: data_dir.to_owned() }),
-        Err(fs::TryLockError::Error(source)) => Err(NodeError::DataDir { path, source }),
-    }
-}
-
-/// The same for every node that ever uses this data directory, so that the next one finds what the last one left.
-fn instance_name(data_dir: &Path) -> String {
-    let path = data_dir.canonicalize().unwrap_or_else(|_| data_dir.to_owned());
-    // In a container the same path means another directory.
-    let (device, inode) = fs::metadata(&path).map_or((0, 0), |directory| (directory.dev(), directory.ino()));
-    let mut hash = xxhash_rust::xxh3::Xxh3::new();
-    hash.update(path.as_os_str().as_encoded_bytes());
-    hash.update(&device.to_le_bytes());
-    hash.update(&inode.to_le_bytes());
-    format!("dormouse-{:016x}", hash.digest())
 }
 
 fn random_key() -> io::Result<[u8; 32]> {

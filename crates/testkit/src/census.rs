@@ -96,6 +96,13 @@ impl Census {
         let mut all: Vec<_> = processes.map(|process| format!("process left behind: {process}")).collect();
         let cgroups = self.cgroups.difference(&before.cgroups);
         all.extend(cgroups.map(|path| format!("cgroup left behind: {}", path.display())));
+        all.extend(self.changes(before));
+        all
+    }
+
+    /// Mounts, queues and settings that are not as they were in `before`: what others start meanwhile changes none.
+    pub fn changes(&self, before: &Census) -> Vec<String> {
+        let mut all = Vec::new();
         compare("mount", &before.mounts, &self.mounts, &mut all);
         compare("queue", &before.queues, &self.queues, &mut all);
         let text = |knobs: &BTreeMap<PathBuf, String>| {

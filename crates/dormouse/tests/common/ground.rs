@@ -7,10 +7,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use node::{Node, NodeConfig};
+use node::{Node, NodeConfig, instance_name};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use testkit::{Census, census, require_root, workspace_root};
+use testkit::{Census, belongings, census, require_root, workspace_root};
 
 use super::comes_true;
 
@@ -20,15 +20,35 @@ const GONE_WITHIN: Duration = Duration::from_secs(20);
 /// Where one test does everything.
 pub(crate) struct Ground {
     before: Census,
+    reach: Reach,
     folder: TempDir,
 }
 
+/// How far a test looks for what it left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// In the cgroups of the node in its data directory: others may run beside it.
+    Node,
+    /// On the whole machine: its nodes have data directories of their own. It must run alone.
+    Machine,
+}
+
 impl Ground {
+    /// For a test whose nodes all stand in its data directory.
     pub(crate) fn new() -> Ground {
+        Ground::with(Reach::Node)
+    }
+
+    /// For a test that runs alone, as the configuration of nextest says.
+    pub(crate) fn alone() -> Ground {
+        Ground::with(Reach::Machine)
+    }
+
+    fn with(reach: Reach) -> Ground {
         assert!(require_root());
         let before = census().unwrap();
         let folder = tempfile::Builder::new().prefix("ground-").tempdir().unwrap();
-        let ground = Ground { before, folder };
+        let ground = Ground { before, reach, folder };
         // An ordinary user may look in; what is another's alone says so itself.
         fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();
         for part in [ground.functions(), ground.data(), ground.temporary()] {
@@ -107,7 +127,14 @@ impl Ground {
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left: Vec<String> =
             self.processes().iter().map(|(pid, line)| format!("process {pid}: {line}")).collect();
-        left.extend(census().unwrap().differences(&self.before));
+        let now = census().unwrap();
+        match self.reach {
+            Reach::Machine => left.extend(now.differences(&self.before)),
+            Reach::Node => {
+                left.extend(belongings(&instance_name(&self.data())).unwrap());
+                left.extend(now.changes(&self.before));
+            }
+        }
         let files = fs::read_dir(self.temporary()).unwrap().filter_map(Result::ok);
         left.extend(files.map(|file| format!("file {}", file.path().display())));
         left

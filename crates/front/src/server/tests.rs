@@ -10,9 +10,13 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+mod log_tail;
+
 use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
+
+mod deploys;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
