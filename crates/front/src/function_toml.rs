@@ -7,6 +7,7 @@ use protocol::Depth;
 use serde::Deserialize;
 
 use crate::CatalogueError;
+use crate::function_url::UrlSettings;
 
 /// What runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +43,23 @@ pub enum LayoutChoice {
     Random,
 }
 
+/// Whether a function has a URL: yes, or how.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Url {
+    Usual(bool),
+    Set(UrlSettings),
+}
+
+impl Url {
+    pub(crate) fn settings(self) -> Option<UrlSettings> {
+        match self {
+            Url::Usual(is_wanted) => is_wanted.then(UrlSettings::default),
+            Url::Set(settings) => Some(settings),
+        }
+    }
+}
+
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -61,6 +79,7 @@ pub(crate) struct FunctionToml {
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
+    pub(crate) url: Option<Url>,
 }
 
 impl Default for FunctionToml {
@@ -81,6 +100,7 @@ impl Default for FunctionToml {
             processes: 1024,  // Lambda's limit, threads included.
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
+            url: None,
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::digest;
-use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope};
+use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope, Url};
+use crate::function_url::UrlSettings;
 
 /// A function, ready to be launched. What the operator left open is `None`.
 #[derive(Clone, Debug)]
@@ -49,6 +50,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// How it is reached by a URL of its own, if it is.
+    pub url: Option<UrlSettings>,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -169,6 +172,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        url: config.url.and_then(Url::settings),
         root,
     })
 }

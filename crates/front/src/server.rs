@@ -177,7 +177,7 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
-        let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
+        let served = Door::new(dispatch.clone(), catalogue, &config.region);
         let (stop, stopped) = watch::channel(false);
         let watch = Watch {
             dispatch: dispatch.clone(),
@@ -190,13 +190,14 @@ impl Server {
             metrics_listener.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch }.router();
         let door = listener.map(|(listener, addr)| {
-            let router = Access::new(keys, addr.ip()).guard(router);
+            let router = served.router(Access::new(keys, addr.ip()));
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY");
                 }
             });
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
         });
         Ok(Server {

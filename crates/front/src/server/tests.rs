@@ -19,6 +19,8 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod streaming;
+mod url;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);

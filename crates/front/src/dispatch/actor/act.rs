@@ -149,7 +149,7 @@ impl Actor {
         }
         let Request { revision, .. } = open.request;
         self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), open.since.elapsed());
-        drop(open.reply.send(Ended { outcome, revision })); // A client that has hung up needs no answer.
+        open.listener.end(Ended { outcome, revision });
     }
 
     /// Lets something run, and hears of it.
