@@ -1,40 +1,37 @@
-//! The books: functions, their sandboxes, and the invocations that wait. One event in, actions out.
+//! The books: revisions, their sandboxes, and the invocations that wait. One event in, actions out.
 //!
-//! An invocation is not tied to the sandbox that is started or woken for it: all of a function's invocations
+//! An invocation is not tied to the sandbox that is started or woken for it: all of a revision's invocations
 //! stand in one queue, and each sandbox that becomes ready takes the first. So a death on the way costs nobody.
 
 mod life;
 mod operator;
+mod revisions;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use protocol::{FunctionName, InvocationId, SandboxId, State};
+use protocol::{FunctionName, InvocationId, RevisionId, SandboxId, State};
 
 use crate::deadlines::{Deadlines, Due};
 use crate::sandbox::{Phase, Sandbox};
-use crate::{Action, Demand, Event, FunctionPlan, Origin, Policy, StartId, Why};
+use crate::{Action, Demand, Event, Origin, Policy, StartId, Why};
 
-/// Decides for all functions of one node.
+use revisions::Revision;
+
+/// Decides for all revisions of one node.
 #[derive(Debug, Default)]
 pub struct Brain {
     policy: Policy,
-    functions: BTreeMap<FunctionName, Function>,
+    revisions: BTreeMap<RevisionId, Revision>,
+    /// Who stands in for a revision that has retired.
+    successors: BTreeMap<RevisionId, Option<RevisionId>>,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
-    starts: BTreeMap<StartId, FunctionName>,
-    /// The function of each invocation that waits.
-    waiting: BTreeMap<InvocationId, FunctionName>,
+    starts: BTreeMap<StartId, RevisionId>,
+    /// The revision of each invocation that waits.
+    waiting: BTreeMap<InvocationId, RevisionId>,
     deadlines: Deadlines,
     last_start: u64,
     last_used: u64,
-}
-
-#[derive(Debug)]
-struct Function {
-    plan: FunctionPlan,
-    starting: usize,
-    sandboxes: BTreeSet<SandboxId>,
-    queue: VecDeque<InvocationId>,
 }
 
 /// One call of `handle`: when it is, and what came of it so far.
@@ -44,21 +41,9 @@ struct Turn {
 }
 
 impl Brain {
-    /// A brain that knows no function yet.
+    /// A brain that knows no revision yet.
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
-    }
-
-    /// Adds a function, or changes its plan; sandboxes that idle already keep the deadline they have.
-    pub fn set_function(&mut self, name: FunctionName, plan: FunctionPlan) {
-        match self.functions.get_mut(&name) {
-            Some(function) => function.plan = plan,
-            None => {
-                let function =
-                    Function { plan, starting: 0, sandboxes: BTreeSet::new(), queue: VecDeque::new() };
-                self.functions.insert(name, function);
-            }
-        }
     }
 
     /// Takes note of `event` at `now` (time since any fixed moment, never running backwards) and says what is
@@ -80,20 +65,25 @@ impl Brain {
         self.sandboxes.get(&sandbox).map(Sandbox::state)
     }
 
-    /// Invocations of this function that wait.
+    /// Invocations of this function that wait, whichever revision for.
     pub fn queue_len(&self, function: &FunctionName) -> usize {
-        self.functions.get(function).map_or(0, |f| f.queue.len())
+        self.revisions_of(function).map(|revision| revision.queue.len()).sum()
     }
 
-    /// Sandboxes of this function that exist or are being started.
+    /// Sandboxes of this function that exist or are being started, those of retired revisions included.
     pub fn alive(&self, function: &FunctionName) -> usize {
-        self.functions.get(function).map_or(0, |f| f.starting + f.sandboxes.len())
+        self.revisions_of(function).map(|revision| revision.starting + revision.sandboxes.len()).sum()
+    }
+
+    fn revisions_of(&self, function: &FunctionName) -> impl Iterator<Item = &Revision> {
+        self.revisions.values().filter(move |revision| revision.function == *function)
     }
 
     fn apply(&mut self, turn: &mut Turn, event: Event) {
         match event {
-            Event::Invoke { invocation, function } => self.invoke(turn, invocation, function),
-            Event::Started { start, sandbox } => self.started(start, sandbox),
+            Event::Invoke { invocation, revision } => self.invoke(turn, invocation, revision),
+            Event::Retire { revision, successor } => self.retire(turn, revision, successor),
+            Event::Started { start, sandbox } => self.started(turn, start, sandbox),
             Event::StartFailed { start } => self.start_failed(turn, start),
             Event::Ready { sandbox } => self.ready(turn, sandbox),
             Event::InitFailed { sandbox } => self.init_failed(turn, sandbox),
@@ -132,17 +122,18 @@ impl Brain {
 
 /// Invocations, and the sandboxes they call for.
 impl Brain {
-    fn invoke(&mut self, turn: &mut Turn, invocation: InvocationId, name: FunctionName) {
-        let Some(function) = self.functions.get_mut(&name) else {
-            return turn.reject(invocation, Why::UnknownFunction);
+    fn invoke(&mut self, turn: &mut Turn, invocation: InvocationId, asked: RevisionId) {
+        let current = self.current(asked);
+        let Some((id, revision)) = current.and_then(|id| Some((id, self.revisions.get_mut(&id)?))) else {
+            return turn.reject(invocation, Why::UnknownRevision);
         };
-        function.queue.push_back(invocation.clone());
-        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, function.plan.queue_wait);
-        self.waiting.insert(invocation.clone(), name.clone());
-        self.serve(turn, &name);
+        let queue_len = revision.plan.queue_len;
+        revision.queue.push_back(invocation.clone());
+        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, revision.plan.queue_wait);
+        self.waiting.insert(invocation.clone(), id);
+        self.serve(turn, id);
 
-        let demand = self.demand(&name);
-        let queue_len = self.functions.get(&name).map_or(0, |f| f.plan.queue_len);
+        let demand = self.demand(id);
         let nothing_comes_for = demand.waiting.saturating_sub(demand.coming);
         if nothing_comes_for > queue_len && self.waiting.contains_key(&invocation) {
             self.unqueue(&invocation); // The newest goes: those before it were promised a place.
@@ -151,31 +142,31 @@ impl Brain {
     }
 
     /// Gives waiting invocations to warm sandboxes, and calls for sandboxes as long as more wait than come.
-    fn serve(&mut self, turn: &mut Turn, name: &FunctionName) {
-        while self.queue_len(name) > 0 {
-            let Some(sandbox) = self.last_used(name, |phase| *phase == Phase::Warm) else { break };
-            self.assign(turn, name, sandbox);
+    fn serve(&mut self, turn: &mut Turn, id: RevisionId) {
+        while self.revisions.get(&id).is_some_and(|revision| !revision.queue.is_empty()) {
+            let Some(sandbox) = self.last_used(id, |phase| *phase == Phase::Warm) else { break };
+            self.assign(turn, id, sandbox);
         }
         loop {
-            let demand = self.demand(name);
+            let demand = self.demand(id);
             if demand.waiting <= demand.coming {
                 break;
             }
             let idle = self
-                .last_used(name, |phase| matches!(phase, Phase::Dedup { .. }))
-                .or_else(|| self.last_used(name, |phase| matches!(phase, Phase::Freezing { .. })));
+                .last_used(id, |phase| matches!(phase, Phase::Dedup { .. }))
+                .or_else(|| self.last_used(id, |phase| matches!(phase, Phase::Freezing { .. })));
             if let Some(sandbox) = idle {
                 self.wake(turn, sandbox);
-            } else if !self.start(turn, name, demand) {
+            } else if !self.start(turn, id, demand) {
                 break;
             }
         }
     }
 
-    fn assign(&mut self, turn: &mut Turn, name: &FunctionName, id: SandboxId) {
-        let Some(function) = self.functions.get_mut(name) else { return };
+    fn assign(&mut self, turn: &mut Turn, revision: RevisionId, id: SandboxId) {
+        let Some(revision) = self.revisions.get_mut(&revision) else { return };
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let Some(invocation) = function.queue.pop_front() else { return };
+        let Some(invocation) = revision.queue.pop_front() else { return };
         self.waiting.remove(&invocation);
         self.deadlines.clear(&Due::Waiting(invocation.clone()));
         self.deadlines.clear(&Due::Sandbox(id));
@@ -186,50 +177,50 @@ impl Brain {
         turn.actions.push(Action::Assign { invocation, sandbox: id, origin });
     }
 
-    fn start(&mut self, turn: &mut Turn, name: &FunctionName, demand: Demand) -> bool {
-        let Some(function) = self.functions.get_mut(name) else { return false };
-        if !self.policy.starts(&function.plan, demand) {
+    fn start(&mut self, turn: &mut Turn, id: RevisionId, demand: Demand) -> bool {
+        let Some(revision) = self.revisions.get_mut(&id) else { return false };
+        if !self.policy.starts(&revision.plan, demand) {
             return false;
         }
-        function.starting += 1;
+        revision.starting += 1;
         self.last_start += 1;
         let start = StartId(self.last_start);
-        self.starts.insert(start, name.clone());
-        turn.actions.push(Action::Start { start, function: name.clone() });
+        self.starts.insert(start, id);
+        turn.actions.push(Action::Start { start, revision: id });
         true
     }
 
-    /// The sandbox of this function in such a phase that was used last.
-    fn last_used(&self, name: &FunctionName, fits: impl Fn(&Phase) -> bool) -> Option<SandboxId> {
-        let ids = self.functions.get(name)?.sandboxes.iter();
+    /// The sandbox of this revision in such a phase that was used last.
+    fn last_used(&self, id: RevisionId, fits: impl Fn(&Phase) -> bool) -> Option<SandboxId> {
+        let ids = self.revisions.get(&id)?.sandboxes.iter();
         let sandboxes = ids.filter_map(|id| self.sandboxes.get(id));
         sandboxes.filter(|s| fits(&s.phase)).max_by_key(|s| (s.used, s.id)).map(|s| s.id)
     }
 
-    fn demand(&self, name: &FunctionName) -> Demand {
-        let Some(function) = self.functions.get(name) else {
+    fn demand(&self, id: RevisionId) -> Demand {
+        let Some(revision) = self.revisions.get(&id) else {
             return Demand { waiting: 0, coming: 0, alive: 0 };
         };
-        let sandboxes = function.sandboxes.iter().filter_map(|id| self.sandboxes.get(id));
+        let sandboxes = revision.sandboxes.iter().filter_map(|id| self.sandboxes.get(id));
         Demand {
-            waiting: function.queue.len(),
-            coming: function.starting + sandboxes.filter(|s| s.is_coming()).count(),
-            alive: function.starting + function.sandboxes.len(),
+            waiting: revision.queue.len(),
+            coming: revision.starting + sandboxes.filter(|s| s.is_coming()).count(),
+            alive: revision.starting + revision.sandboxes.len(),
         }
     }
 
     fn unqueue(&mut self, invocation: &InvocationId) {
         self.deadlines.clear(&Due::Waiting(invocation.clone()));
-        let Some(name) = self.waiting.remove(invocation) else { return };
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.queue.retain(|waiting| waiting != invocation);
+        let Some(id) = self.waiting.remove(invocation) else { return };
+        if let Some(revision) = self.revisions.get_mut(&id) {
+            revision.queue.retain(|waiting| waiting != invocation);
         }
     }
 
     /// A start failed: the first that waits is told so, whether or not it was the one that caused the start.
-    /// Each failure costs one invocation, so a function that cannot start is not started in a loop.
-    fn blame_first(&mut self, turn: &mut Turn, name: &FunctionName) {
-        let first = self.functions.get(name).and_then(|f| f.queue.front().cloned());
+    /// Each failure costs one invocation, so a revision that cannot start is not started in a loop.
+    fn blame_first(&mut self, turn: &mut Turn, id: RevisionId) {
+        let first = self.revisions.get(&id).and_then(|revision| revision.queue.front().cloned());
         if let Some(invocation) = first {
             self.unqueue(&invocation);
             turn.reject(invocation, Why::StartFailed);

@@ -1,6 +1,6 @@
 //! What the brain is told, and what it wants done.
 
-use protocol::{FunctionName, InvocationId, SandboxId, State};
+use protocol::{InvocationId, RevisionId, SandboxId, State};
 
 /// One start of a sandbox that has no number yet: the node gives numbers at launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -13,8 +13,16 @@ pub enum Event {
     Invoke {
         /// Its id, not in use.
         invocation: InvocationId,
-        /// For whom.
-        function: FunctionName,
+        /// From which revision; one that has retired since stands for its successor.
+        revision: RevisionId,
+    },
+    /// This revision takes no more invocations. Those that wait for it go to its successor, or are rejected; its
+    /// sandboxes go as soon as they are idle.
+    Retire {
+        /// Which revision.
+        revision: RevisionId,
+        /// Who stands in for it; `None`: nobody, the function is gone.
+        successor: Option<RevisionId>,
     },
     /// A start that was asked for has a process and a number.
     Started {
@@ -106,8 +114,8 @@ pub enum Action {
     Start {
         /// To be named in the answer.
         start: StartId,
-        /// Of which function.
-        function: FunctionName,
+        /// Of which revision.
+        revision: RevisionId,
     },
     /// Hand this invocation to this sandbox.
     Assign {
@@ -168,8 +176,8 @@ pub enum Origin {
 /// Why an invocation was rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
-    /// There is no such function.
-    UnknownFunction,
+    /// There is no such revision, or no longer, and nobody stands in for it.
+    UnknownRevision,
     /// Every sandbox is busy, no more may be started, and enough invocations wait already.
     QueueFull,
     /// It waited as long as one may wait.

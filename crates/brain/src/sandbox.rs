@@ -1,6 +1,6 @@
 //! What the brain knows about one sandbox: where it sent it, not what the node has done of that so far.
 
-use protocol::{FunctionName, InvocationId, SandboxId, State};
+use protocol::{InvocationId, RevisionId, SandboxId, State};
 
 use crate::Origin;
 
@@ -8,7 +8,7 @@ use crate::Origin;
 #[derive(Debug)]
 pub(crate) struct Sandbox {
     pub(crate) id: SandboxId,
-    pub(crate) function: FunctionName,
+    pub(crate) revision: RevisionId,
     pub(crate) phase: Phase,
     /// What the next invocation will find.
     pub(crate) origin: Origin,
@@ -42,8 +42,8 @@ pub(crate) enum Phase {
 }
 
 impl Sandbox {
-    pub(crate) fn new(id: SandboxId, function: FunctionName) -> Self {
-        Self { id, function, phase: Phase::Starting, origin: Origin::Cold, used: 0, left_warm: 0 }
+    pub(crate) fn new(id: SandboxId, revision: RevisionId) -> Self {
+        Self { id, revision, phase: Phase::Starting, origin: Origin::Cold, used: 0, left_warm: 0 }
     }
 
     /// Whether it will be ready without further doing.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use brain::{Action, Brain, Event, FunctionPlan, Policy, StartId};
-use protocol::{FunctionName, InvocationId, SandboxId};
+use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
 
 fn name() -> FunctionName {
     "f".parse().unwrap()
@@ -26,13 +26,20 @@ fn one_sandbox() -> FunctionPlan {
     FunctionPlan { concurrency: 1, ..plan() }
 }
 
-/// Reads `ready 1` and the like; a start and its sandbox bear the same number.
+/// Reads `ready 1` and the like; a start and its sandbox bear the same number. `invoke a` is for revision 1,
+/// `invoke a 2` for revision 2; `retire 1 2` has 2 succeed 1.
 fn event(text: &str) -> Event {
     let (verb, object) = text.split_once(' ').unwrap_or((text, ""));
+    let (object, second) = object.split_once(' ').unwrap_or((object, ""));
     let number = || object.parse::<u64>().unwrap();
+    let other = || second.parse::<u64>().ok().map(RevisionId);
     let sandbox = || SandboxId(number());
     match verb {
-        "invoke" => Event::Invoke { invocation: InvocationId(object.to_owned()), function: name() },
+        "invoke" => {
+            let revision = other().unwrap_or(RevisionId(1));
+            Event::Invoke { invocation: InvocationId(object.to_owned()), revision }
+        }
+        "retire" => Event::Retire { revision: RevisionId(number()), successor: other() },
         "started" => Event::Started { start: StartId(number()), sandbox: sandbox() },
         "start-failed" => Event::StartFailed { start: StartId(number()) },
         "ready" => Event::Ready { sandbox: sandbox() },
@@ -71,11 +78,11 @@ fn words(action: &Action) -> String {
     }
 }
 
-/// Each line: `SECONDS EVENT -> ACTION, ACTION`.
+/// Each line: `SECONDS EVENT -> ACTION, ACTION`. There are three revisions of one function.
 #[track_caller]
 fn check(plan: FunctionPlan, story: &str) {
     let mut brain = Brain::new(Policy::Fixed);
-    brain.set_function(name(), plan);
+    (1..=3).for_each(|revision| brain.set_revision(RevisionId(revision), name(), plan.clone()));
     for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (cause, expected) = line.split_once("->").unwrap_or((line, ""));
         let (seconds, what) = cause.trim().split_once(' ').unwrap();
@@ -422,16 +429,129 @@ fn a_check_is_not_broken_off() {
 }
 
 #[test]
-fn an_unknown_function_is_rejected() {
+fn those_who_wait_for_a_retired_revision_go_before_those_of_its_successor() {
+    check(
+        one_sandbox(),
+        "0 invoke a     -> start 1
+         0 invoke b
+         0 invoke c 2   -> start 2
+         0 retire 1 2
+         1 started 2
+         1 ready 2      -> assign a to 2 cold
+         2 answered 2
+         2 ready 2      -> assign b to 2 warm
+         2 started 1    -> purge 1
+         3 answered 2
+         3 ready 2      -> assign c to 2 warm",
+    );
+}
+
+#[test]
+fn a_retired_revision_finishes_what_it_serves_and_loses_the_rest() {
+    check(
+        plan(),
+        "0 invoke a     -> start 1
+         0 invoke b     -> start 2
+         0 started 1
+         0 started 2
+         1 ready 1      -> assign a to 1 cold
+         1 ready 2      -> assign b to 2 cold
+         2 answered 2
+         2 ready 2
+         3 retire 1 2   -> purge 2
+         3 invoke c     -> start 3
+         4 answered 1
+         4 ready 1      -> purge 1
+         5 started 3
+         5 ready 3      -> assign c to 3 cold",
+    );
+}
+
+#[test]
+fn sleepers_and_those_falling_asleep_go_with_their_revision() {
+    check(
+        plan(),
+        "0 invoke a     -> start 1
+         0 invoke b     -> start 2
+         0 started 1
+         0 started 2
+         0 ready 1      -> assign a to 1 cold
+         0 ready 2      -> assign b to 2 cold
+         0 answered 1
+         0 ready 1
+         1 answered 2
+         1 ready 2
+         10 tick        -> sleep 1
+         10.5 slept 1
+         11 tick        -> sleep 2
+         11 retire 1 2  -> purge 1, purge 2
+         11 left-warm 2
+         11 gone 1
+         11 gone 2",
+    );
+}
+
+#[test]
+fn a_retired_revision_without_a_successor_rejects_who_waits_and_who_comes() {
+    check(
+        one_sandbox(),
+        "0 invoke a        -> start 1
+         0 started 1
+         1 ready 1         -> assign a to 1 cold
+         2 invoke b
+         3 retire 1        -> reject b UnknownRevision
+         3 invoke c        -> reject c UnknownRevision
+         4 gone 1          -> reject a Died",
+    );
+}
+
+#[test]
+fn who_comes_late_is_served_by_the_last_successor() {
+    check(
+        plan(),
+        "0 retire 1 2
+         0 retire 2 3
+         1 invoke a     -> start 1
+         1 retire 3 1   -> reject a UnknownRevision
+         1 invoke b     -> reject b UnknownRevision",
+    );
+}
+
+#[test]
+fn a_failed_start_of_a_retired_revision_blames_nobody() {
+    check(
+        plan(),
+        "0 invoke a       -> start 1
+         0 retire 1 2     -> start 2
+         1 start-failed 1
+         1 started 2
+         2 ready 2        -> assign a to 2 cold",
+    );
+}
+
+#[test]
+fn what_could_not_be_handed_over_goes_to_the_successor() {
+    check(
+        plan(),
+        "0 invoke a     -> start 1
+         0 started 1
+         0 ready 1      -> assign a to 1 cold
+         0 retire 1 2
+         0 not-taken 1  -> purge 1, start 2",
+    );
+}
+
+#[test]
+fn an_unknown_revision_is_rejected() {
     let mut brain = Brain::new(Policy::Fixed);
     let actions = brain.handle(Duration::ZERO, event("invoke a"));
-    assert_eq!(actions.iter().map(words).collect::<Vec<_>>(), ["reject a UnknownFunction"]);
+    assert_eq!(actions.iter().map(words).collect::<Vec<_>>(), ["reject a UnknownRevision"]);
 }
 
 #[test]
 fn the_next_deadline_is_the_earliest_and_clears() {
     let mut brain = Brain::new(Policy::Fixed);
-    brain.set_function(name(), one_sandbox());
+    brain.set_revision(RevisionId(1), name(), one_sandbox());
     let at = |s| Some(Duration::from_secs(s));
     assert_eq!(brain.next_deadline(), None);
     brain.handle(Duration::ZERO, event("invoke a"));

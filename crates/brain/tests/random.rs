@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use brain::{Action, Brain, Event, FunctionPlan, Policy, StartId, Why};
 use proptest::prelude::*;
-use protocol::{FunctionName, InvocationId, SandboxId};
+use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
 
 const CONCURRENCY: usize = 3;
 const QUEUE_LEN: usize = 2;
@@ -23,6 +23,10 @@ enum Step {
     Pass(u64),
     ByHand(usize, u8),
     Noise(u64, u8),
+    /// A deploy: this function gets another revision, which succeeds the one it has.
+    Replace(usize),
+    /// An invocation that was on its way while its revision retired.
+    InvokeLate(usize),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -34,6 +38,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..15_000u64).prop_map(Step::Pass),
         2 => (any::<usize>(), any::<u8>()).prop_map(|(i, verb)| Step::ByHand(i, verb)),
         2 => (0..12u64, any::<u8>()).prop_map(|(id, what)| Step::Noise(id, what)),
+        1 => (0..2usize).prop_map(Step::Replace),
+        1 => any::<usize>().prop_map(Step::InvokeLate),
     ]
 }
 
@@ -55,26 +61,58 @@ struct World {
     brain: Brain,
     now: Duration,
     functions: Vec<FunctionName>,
-    starts: Vec<(StartId, FunctionName)>,
-    sandboxes: BTreeMap<SandboxId, (FunctionName, Real)>,
+    /// The revision of each function that takes invocations.
+    current: Vec<RevisionId>,
+    last_revision: u64,
+    starts: Vec<(StartId, RevisionId)>,
+    sandboxes: BTreeMap<SandboxId, (RevisionId, Real)>,
     open: BTreeSet<InvocationId>,
     last_id: u64,
 }
 
+fn plan() -> FunctionPlan {
+    FunctionPlan {
+        concurrency: CONCURRENCY,
+        keep_warm: Duration::from_secs(5),
+        keep_dedup: Duration::from_secs(20),
+        queue_len: QUEUE_LEN,
+        queue_wait: Duration::from_secs(30),
+    }
+}
+
 impl World {
     fn new() -> Self {
-        let mut brain = Brain::new(Policy::Fixed);
         let functions: Vec<FunctionName> = ["f", "g"].iter().map(|n| n.parse().unwrap()).collect();
-        let plan = FunctionPlan {
-            concurrency: CONCURRENCY,
-            keep_warm: Duration::from_secs(5),
-            keep_dedup: Duration::from_secs(20),
-            queue_len: QUEUE_LEN,
-            queue_wait: Duration::from_secs(30),
-        };
-        functions.iter().for_each(|f| brain.set_function(f.clone(), plan.clone()));
         let (starts, sandboxes, open) = Default::default();
-        Self { brain, now: Duration::ZERO, functions, starts, sandboxes, open, last_id: 0 }
+        let (brain, now, current) = (Brain::new(Policy::Fixed), Duration::ZERO, Vec::new());
+        let mut world =
+            Self { brain, now, functions, current, last_revision: 0, starts, sandboxes, open, last_id: 0 };
+        world.current = (0..2).map(|function| world.new_revision(function)).collect();
+        world
+    }
+
+    fn new_revision(&mut self, function: usize) -> RevisionId {
+        self.last_revision += 1;
+        let revision = RevisionId(self.last_revision);
+        self.brain.set_revision(revision, self.functions[function].clone(), plan());
+        revision
+    }
+
+    fn replace(&mut self, function: usize) {
+        let successor = self.new_revision(function);
+        let revision = std::mem::replace(&mut self.current[function], successor);
+        self.tell(Event::Retire { revision, successor: Some(successor) });
+        for (of, real) in self.sandboxes.values().filter(|(of, _)| *of == revision) {
+            let goes = !matches!(real, Real::Idle | Real::Asleep | Real::FallingAsleep | Real::Waking);
+            assert!(goes, "{of} has retired, and a sandbox of it is {real:?}");
+        }
+    }
+
+    fn invoke(&mut self, revision: RevisionId) {
+        self.last_id += 1;
+        let invocation = InvocationId(self.last_id.to_string());
+        self.open.insert(invocation.clone());
+        self.tell(Event::Invoke { invocation, revision });
     }
 
     fn tell(&mut self, event: Event) {
@@ -82,18 +120,17 @@ impl World {
             self.act(action);
         }
         for function in &self.functions {
-            assert!(self.brain.alive(function) <= CONCURRENCY, "more sandboxes than the limit");
-            let open = self.brain.queue_len(function);
-            assert!(open <= QUEUE_LEN + 2 * CONCURRENCY, "the queue grows");
+            assert!(self.brain.queue_len(function) <= self.open.len(), "one waits twice, or after its end");
         }
     }
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Start { start, function } => {
-                self.starts.push((start, function.clone()));
-                let starting = self.starts.iter().filter(|(_, f)| *f == function).count();
-                let alive = self.sandboxes.values().filter(|(f, _)| *f == function).count();
+            Action::Start { start, revision } => {
+                assert!(self.current.contains(&revision), "{revision} has retired");
+                self.starts.push((start, revision));
+                let starting = self.starts.iter().filter(|(_, of)| *of == revision).count();
+                let alive = self.sandboxes.values().filter(|(of, _)| *of == revision).count();
                 assert!(starting + alive <= CONCURRENCY, "a start beyond the limit");
             }
             Action::Assign { invocation, sandbox, .. } => {
@@ -112,7 +149,7 @@ impl World {
             }
             Action::Reject { invocation, why } => {
                 assert!(self.open.remove(&invocation), "{invocation} ended twice, {why:?}");
-                assert_ne!(why, Why::UnknownFunction);
+                assert_ne!(why, Why::UnknownRevision, "every revision here has a successor");
             }
             Action::Refuse { .. } => {}
         }
@@ -132,10 +169,10 @@ impl World {
     /// What is under way ends well: a start, or whatever the picked sandbox was doing.
     fn settle(&mut self, index: usize) {
         if index.is_multiple_of(3) && !self.starts.is_empty() {
-            let (start, function) = self.starts.remove(index / 3 % self.starts.len());
+            let (start, revision) = self.starts.remove(index / 3 % self.starts.len());
             self.last_id += 1;
             let sandbox = SandboxId(self.last_id);
-            self.sandboxes.insert(sandbox, (function, Real::Starting));
+            self.sandboxes.insert(sandbox, (revision, Real::Starting));
             return self.tell(Event::Started { start, sandbox });
         }
         let Some(sandbox) = self.pick(index) else { return };
@@ -164,12 +201,9 @@ impl World {
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Invoke(f) => {
-                self.last_id += 1;
-                let invocation = InvocationId(self.last_id.to_string());
-                self.open.insert(invocation.clone());
-                self.tell(Event::Invoke { invocation, function: self.functions[f].clone() });
-            }
+            Step::Invoke(function) => self.invoke(self.current[function]),
+            Step::InvokeLate(index) => self.invoke(RevisionId(index as u64 % self.last_revision + 1)),
+            Step::Replace(function) => self.replace(function),
             Step::Settle(index) => self.settle(index),
             Step::Die(index) => {
                 if let Some(sandbox) = self.pick(index) {

@@ -4,18 +4,20 @@
 mod actor;
 mod operator;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use brain::{FunctionPlan, StartId};
 use bytes::Bytes;
 use node::{CheckError, Exit, SleepError, WakeError};
-use protocol::{CheckRecord, FunctionName, InvocationId, SandboxId, SleepRecord, WakeRecord};
+use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use actor::{Launched, Setup};
 pub(crate) use operator::{Done, OperateError, Verb};
 
+use crate::catalogue::Revision;
 use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
@@ -28,7 +30,10 @@ const MESSAGES_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     pub(crate) invocation: InvocationId,
-    pub(crate) function: FunctionName,
+    /// Who is to answer; at the end, who was given it last.
+    pub(crate) revision: Arc<Revision>,
+    /// The version or alias that the client named.
+    pub(crate) qualifier: Option<String>,
     pub(crate) payload: Bytes,
     pub(crate) trace_id: String,
     pub(crate) client_context: Option<HeaderValue>,
@@ -37,9 +42,30 @@ pub(crate) struct Request {
     pub(crate) tail: Option<TailSlot>,
 }
 
+impl Request {
+    /// What the client invoked, in Amazon's terms.
+    fn arn(&self, region: &str) -> String {
+        let arn = arn(region, &self.revision.function.name);
+        match &self.qualifier {
+            Some(qualifier) => format!("{arn}:{qualifier}"),
+            None => arn,
+        }
+    }
+}
+
+/// How an invocation ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Ended {
+    pub(crate) outcome: Outcome,
+    /// Whose sandbox it was, if it got one; else whose it would have been.
+    pub(crate) revision: Arc<Revision>,
+}
+
 /// What the actor hears.
 pub(crate) enum Message {
-    Invoke { request: Request, reply: oneshot::Sender<Outcome> },
+    Invoke { request: Request, reply: oneshot::Sender<Ended> },
+    SetRevision { revision: Arc<Revision> },
+    Retire { revision: RevisionId, successor: Option<RevisionId> },
     Launched { start: StartId, result: Result<Launched, String> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
@@ -74,10 +100,23 @@ impl Dispatch {
         Dispatch { messages }
     }
 
-    /// Has a function answer.
-    pub(crate) async fn invoke(&self, request: Request) -> Outcome {
-        let ended = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
-        self.ask(|reply| Message::Invoke { request, reply }).await.unwrap_or_else(ended)
+    /// Has a revision answer, or whoever has succeeded it.
+    pub(crate) async fn invoke(&self, request: Request) -> Ended {
+        let revision = Arc::clone(&request.revision);
+        let outcome = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
+        let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
+        asked.unwrap_or_else(|| Ended { outcome: outcome(), revision })
+    }
+
+    /// Takes invocations for this revision, from this call on.
+    pub(crate) async fn set_revision(&self, revision: Arc<Revision>) {
+        self.send(Message::SetRevision { revision }).await;
+    }
+
+    /// Invocations for this revision go to its successor from now on; without one they are rejected. Idle sandboxes
+    /// of it go, busy ones finish first.
+    pub(crate) async fn retire(&self, revision: RevisionId, successor: Option<RevisionId>) {
+        self.send(Message::Retire { revision, successor }).await;
     }
 
     /// Does what the operator wants with one sandbox; returns when it is done.
@@ -97,6 +136,11 @@ impl Dispatch {
         if tokio::time::timeout(wait, ended).await.is_err() {
             tracing::warn!("sandboxes are still dying after {wait:?}");
         }
+    }
+
+    /// Fails only when the actor has ended, and with it every revision.
+    async fn send(&self, message: Message) {
+        drop(self.messages.send(message).await);
     }
 
     async fn ask<T>(&self, message: impl FnOnce(oneshot::Sender<T>) -> Message) -> Option<T> {

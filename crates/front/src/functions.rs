@@ -1,15 +1,14 @@
 //! The catalogue: one folder of functions, one folder a function, code and an optional `function.toml` in it.
-//! How a function becomes a process is `launch`; what identifies its version is `version`.
+//! How a function becomes a process is `launch`; what identifies its content is `digest`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Depth, FunctionName, InvalidName};
 
+use crate::digest;
 use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope};
-use crate::version;
 
 /// A function, ready to be launched. What the operator left open is `None`.
 #[derive(Clone, Debug)]
@@ -18,8 +17,8 @@ pub struct Function {
     pub name: FunctionName,
     /// The folder, absolute.
     pub root: PathBuf,
-    /// Hash of files and configuration, in hex: another version, another secret, another layout.
-    pub version: String,
+    /// Hash of files and configuration, in hex: another digest, another secret, another layout.
+    pub digest: String,
     /// What runs it.
     pub runtime: Runtime,
     /// `module.function`.
@@ -107,10 +106,10 @@ pub enum CatalogueError {
     },
 }
 
-/// All functions of one server.
+/// All functions of one folder.
 #[derive(Clone, Debug, Default)]
 pub struct Catalogue {
-    functions: BTreeMap<FunctionName, Arc<Function>>,
+    functions: BTreeMap<FunctionName, Function>,
 }
 
 impl Catalogue {
@@ -126,16 +125,11 @@ impl Catalogue {
 
     /// Adds a function; one of the same name is replaced.
     pub fn insert(&mut self, function: Function) {
-        self.functions.insert(function.name.clone(), Arc::new(function));
-    }
-
-    /// The function of this name.
-    pub fn get(&self, name: &FunctionName) -> Option<&Arc<Function>> {
-        self.functions.get(name)
+        self.functions.insert(function.name.clone(), function);
     }
 
     /// All functions, by name.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
+    pub fn iter(&self) -> impl Iterator<Item = &Function> {
         self.functions.values()
     }
 }
@@ -156,10 +150,10 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         let (path, key) = (root.join("function.toml"), "handler".to_owned());
         return Err(CatalogueError::Value { path, key, why: "must be `module.function`".to_owned() });
     }
-    let version = version::of_package(&root)?;
+    let digest = digest::of_package(&root)?;
     Ok(Function {
         name,
-        version,
+        digest,
         runtime,
         handler,
         python: config.python.map(|python| root.join(python)),

@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 
 use crate::aws_error::AwsError;
 use crate::body;
-use crate::dispatch::{Dispatch, Request, arn};
-use crate::functions::{Catalogue, Function};
+use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
+use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
@@ -32,13 +32,13 @@ const REQUESTS_MAX: usize = 512;
 #[derive(Clone)]
 pub(crate) struct Door {
     dispatch: Dispatch,
-    catalogue: Arc<Catalogue>,
+    catalogue: LiveCatalogue,
     region: Arc<str>,
     permits: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: Arc<Catalogue>, region: &str) -> Self {
+    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
         Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
@@ -87,22 +87,22 @@ impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
         let permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
-        let function = self.find(&asked.name, asked.qualifier.as_deref())?;
+        let target = self.find(&asked.name, asked.qualifier)?;
         let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
         let payload = read_payload(asked.body).await?;
-        let mut request = request(invocation, function.name.clone(), payload, &asked.headers);
+        let mut request = request(invocation, target, payload, &asked.headers);
         match kind {
             None | Some(b"RequestResponse") => {
                 let tail = wants_tail(&asked.headers).then(TailSlot::default);
                 request.tail = tail.clone();
-                let response = outcome_response(self.dispatch.invoke(request).await)?;
+                let response = self.response(self.dispatch.invoke(request).await)?;
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
                 let dispatch = self.dispatch.clone();
                 tokio::spawn(async move {
-                    let outcome = dispatch.invoke(request).await;
-                    tracing::debug!(?outcome, "an event was handled");
+                    let ended = dispatch.invoke(request).await;
+                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
                     drop(permit); // The event is a request until it is handled.
                 });
                 Ok(StatusCode::ACCEPTED.into_response())
@@ -114,16 +114,57 @@ impl Door {
         }
     }
 
-    fn find(&self, name: &str, qualifier: Option<&str>) -> Result<&Arc<Function>, AwsError> {
+    fn find(&self, name: &str, qualifier: Option<String>) -> Result<Target, AwsError> {
         let FunctionRef { name, qualifier: own } = names::parse(name).map_err(AwsError::from)?;
-        let not_found = |suffix: &str| {
-            AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, &name)))
-        };
-        match own.as_deref().or(qualifier) {
-            None | Some("$LATEST") => self.catalogue.get(&name).ok_or_else(|| not_found("")),
-            Some(other) => Err(not_found(&format!(":{other}"))),
+        let qualifier = own.or(qualifier);
+        match self.catalogue.resolve(&name, qualifier.as_deref(), random_share) {
+            Some(revision) => Ok(Target { revision, qualifier }),
+            None => Err(self.not_found(&name, qualifier.as_deref())),
         }
     }
+
+    fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
+        let suffix = qualifier.filter(|text| *text != "$LATEST").map(|text| format!(":{text}"));
+        let suffix = suffix.unwrap_or_default();
+        AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
+    }
+
+    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
+        let Revision { version, function, .. } = &*ended.revision;
+        let (payload, content_type, error) = match ended.outcome {
+            Outcome::Answer { payload, content_type } => (payload, content_type, None),
+            Outcome::FunctionError { payload, .. } => {
+                (payload, "application/json".to_owned(), Some("Unhandled"))
+            }
+            Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
+            Outcome::Removed => return Err(self.not_found(&function.name, Some(&version.to_string()))),
+            Outcome::ServiceError { message } => return Err(AwsError::service(message)),
+        };
+        let mut response = Body::from(payload).into_response();
+        let headers = response.headers_mut();
+        if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+            headers.insert("x-amz-executed-version", version);
+        }
+        if let Ok(content_type) = HeaderValue::try_from(content_type) {
+            headers.insert("content-type", content_type);
+        }
+        if let Some(error) = error {
+            headers.insert("x-amz-function-error", HeaderValue::from_static(error));
+        }
+        Ok(response)
+    }
+}
+
+/// Who is invoked, and under which version or alias.
+struct Target {
+    revision: Arc<Revision>,
+    qualifier: Option<String>,
+}
+
+/// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
+fn random_share() -> f64 {
+    const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
+    f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
 
 async fn read_payload(body: Body) -> Result<Bytes, AwsError> {
@@ -140,16 +181,12 @@ async fn read_payload(body: Body) -> Result<Bytes, AwsError> {
     }
 }
 
-fn request(
-    invocation: &InvocationId,
-    function: FunctionName,
-    payload: Bytes,
-    headers: &HeaderMap,
-) -> Request {
+fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &HeaderMap) -> Request {
     let trace_id = headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
     Request {
         invocation: invocation.clone(),
-        function,
+        revision: target.revision,
+        qualifier: target.qualifier,
         payload,
         trace_id: trace_id.map_or_else(new_trace_id, str::to_owned),
         client_context: headers.get("x-amz-client-context").and_then(client_context),
@@ -185,39 +222,22 @@ fn new_trace_id() -> String {
     format!("Root=1-{:08x}-{};Sampled=0", seconds.as_secs() as u32, &random[..24])
 }
 
-fn outcome_response(outcome: Outcome) -> Result<Response, AwsError> {
-    let (payload, content_type, error) = match outcome {
-        Outcome::Answer { payload, content_type } => (payload, content_type, None),
-        Outcome::FunctionError { payload, .. } => (payload, "application/json".to_owned(), Some("Unhandled")),
-        Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
-        Outcome::ServiceError { message } => return Err(AwsError::service(message)),
-    };
-    let mut response = Body::from(payload).into_response();
-    let headers = response.headers_mut();
-    headers.insert("x-amz-executed-version", HeaderValue::from_static("$LATEST"));
-    if let Ok(content_type) = HeaderValue::try_from(content_type) {
-        headers.insert("content-type", content_type);
-    }
-    if let Some(error) = error {
-        headers.insert("x-amz-function-error", HeaderValue::from_static(error));
-    }
-    Ok(response)
-}
-
 async fn list(State(door): State<Door>) -> Response {
-    let describe = |function: &Arc<Function>| {
+    let latest = |names: &Names| names.versions.get(&Version::Latest).cloned();
+    let describe = |revision: Arc<Revision>| {
+        let function = &revision.function;
         json!({
             "FunctionName": function.name,
             "FunctionArn": arn(&door.region, &function.name),
             "Handler": function.handler,
             "MemorySize": function.memory_mb,
             "Timeout": function.timeout.as_secs_f64().ceil(),
-            "Version": "$LATEST",
-            "CodeSha256": function.version,
+            "Version": revision.version.to_string(),
+            "CodeSha256": function.digest,
             "PackageType": "Zip",
             "State": "Active",
         })
     };
-    let functions: Vec<_> = door.catalogue.iter().map(describe).collect();
+    let functions: Vec<_> = door.catalogue.snapshot().values().filter_map(latest).map(describe).collect();
     axum::Json(json!({ "Functions": functions })).into_response()
 }

@@ -1,6 +1,6 @@
 //! Turns a function into what the node launches: program, environment, limits, layout.
 //!
-//! The environment lies on the stack. So that the stacks of one function's sandboxes are alike, all their values
+//! The environment lies on the stack. So that the stacks of one revision's sandboxes are alike, all their values
 //! have the same length: a longer one would shift everything below it.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use node::{LaunchSpec, Layout, Limits, Output, Sharing};
 
+use crate::catalogue::Revision;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
 use crate::python::{Interpreter, Interpreters, PythonError, search_path};
@@ -42,7 +43,7 @@ pub struct DataDirError {
     pub source: std::io::Error,
 }
 
-/// What differs between two sandboxes of one function.
+/// What differs between two sandboxes of one revision.
 pub(crate) struct Individual {
     /// Its Runtime API's port on the loopback interface.
     pub(crate) port: u16,
@@ -70,8 +71,9 @@ impl Launcher {
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
-    pub(crate) fn spec(&self, function: &Function, own: Individual) -> Result<LaunchSpec, PythonError> {
-        let mut env = self.environment(function, &own);
+    pub(crate) fn spec(&self, revision: &Revision, own: Individual) -> Result<LaunchSpec, PythonError> {
+        let function = &revision.function;
+        let mut env = self.environment(revision, &own);
         let (program, args) = match function.runtime {
             Runtime::Provided => (function.root.join("bootstrap").into(), Vec::new()),
             Runtime::Python => {
@@ -108,7 +110,7 @@ impl Launcher {
     fn layout(&self, function: &Function) -> Layout {
         match function.layout {
             LayoutChoice::Pinned => {
-                Layout::Pinned { secret: self.secret.layout(&function.name, &function.version) }
+                Layout::Pinned { secret: self.secret.layout(&function.name, &function.digest) }
             }
             LayoutChoice::Random => Layout::Random,
         }
@@ -116,7 +118,8 @@ impl Launcher {
 
     /// As Lambda has it. What the function brings along comes before our defaults and after what a runtime
     /// client relies on. Of the node's own environment only `PATH` goes in.
-    fn environment(&self, function: &Function, own: &Individual) -> BTreeMap<OsString, OsString> {
+    fn environment(&self, revision: &Revision, own: &Individual) -> BTreeMap<OsString, OsString> {
+        let function = &revision.function;
         let mut env: BTreeMap<OsString, OsString> = BTreeMap::new();
         env.insert("PATH".into(), search_path());
         let mut set = |key: &str, value: String| env.insert(key.into(), value.into());
@@ -135,13 +138,13 @@ impl Launcher {
         }
         if function.layout == LayoutChoice::Pinned {
             // The order of sets and dictionaries of strings follows this seed, and with it where things lie.
-            let seed = self.secret.hash_seed(&function.name, &function.version);
+            let seed = self.secret.hash_seed(&function.name, &function.digest);
             set("PYTHONHASHSEED", seed.to_string());
         }
         set("_HANDLER", function.handler.clone());
         set("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{}", own.port));
         set("AWS_LAMBDA_FUNCTION_NAME", function.name.to_string());
-        set("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST".to_owned());
+        set("AWS_LAMBDA_FUNCTION_VERSION", revision.version.to_string());
         set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string());
         set("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name));
         set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
@@ -164,7 +167,7 @@ fn limits(function: &Function) -> Limits {
 fn sharing(function: &Function) -> Sharing {
     match function.sharing {
         SharingScope::Tenant => Sharing::Domain("tenant".to_owned()),
-        SharingScope::Function => Sharing::Domain(format!("function {} {}", function.name, function.version)),
+        SharingScope::Function => Sharing::Domain(format!("function {} {}", function.name, function.digest)),
         SharingScope::None => Sharing::None,
     }
 }
@@ -172,7 +175,9 @@ fn sharing(function: &Function) -> Sharing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalogue::Version;
     use crate::functions::load_function;
+    use protocol::RevisionId;
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -195,7 +200,9 @@ mod tests {
             let log_stream = "s".to_owned();
             let stderr = stdout.try_clone().unwrap();
             let own = Individual { port, log_stream, stdout: stdout.into(), stderr: stderr.into() };
-            self.launcher.spec(&load_function(&root).unwrap(), own).unwrap()
+            let function = load_function(&root).unwrap();
+            let revision = Revision { id: RevisionId(1), version: Version::Number(3), function };
+            self.launcher.spec(&revision, own).unwrap()
         }
     }
 
@@ -231,6 +238,7 @@ mod tests {
         let expected = [
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:40001"),
             ("AWS_LAMBDA_FUNCTION_NAME", "f"),
+            ("AWS_LAMBDA_FUNCTION_VERSION", "3"),
             ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "128"),
             ("AWS_REGION", "eu-west-1"),
             ("_HANDLER", "lambda_function.lambda_handler"),

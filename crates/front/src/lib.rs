@@ -7,7 +7,10 @@ mod admin;
 mod aws_error;
 mod base64;
 mod body;
+mod catalogue;
 mod client;
+mod deploy;
+mod digest;
 mod dispatch;
 #[cfg(test)]
 mod double;
@@ -26,9 +29,10 @@ mod runtime_api;
 mod secret;
 mod server;
 mod socket;
-mod version;
 
+pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};
+pub use deploy::Deployer;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use launch::DataDirError;

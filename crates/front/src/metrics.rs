@@ -29,7 +29,7 @@ impl Ending {
         match outcome {
             Outcome::Answer { .. } => Ending::Answer,
             Outcome::FunctionError { is_timeout: true, .. } => Ending::Timeout,
-            Outcome::FunctionError { .. } | Outcome::ServiceError { .. } => Ending::Error,
+            Outcome::FunctionError { .. } | Outcome::Removed | Outcome::ServiceError { .. } => Ending::Error,
             Outcome::Throttled(_) => Ending::Throttle,
         }
     }

@@ -16,6 +16,8 @@ pub(crate) enum Outcome {
     FunctionError { payload: Bytes, is_timeout: bool },
     /// No sandbox is free and none may be started.
     Throttled(Throttle),
+    /// The function, or this version of it, was removed while the invocation waited.
+    Removed,
     /// Our fault.
     ServiceError { message: String },
 }

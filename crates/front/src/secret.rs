@@ -1,4 +1,4 @@
-//! The node's secret, and what is derived from it: the same for all sandboxes of one version, different between
+//! The node's secret, and what is derived from it: the same for all sandboxes of one content, different between
 //! functions, and of no use to whoever learns one of them.
 
 use std::io::Write;
@@ -26,9 +26,9 @@ impl NodeSecret {
         }
     }
 
-    /// Where the memory of this version lies.
-    pub(crate) fn layout(&self, name: &FunctionName, version: &str) -> u64 {
-        let [a, b, c, d, e, f, g, h, ..] = self.derive("layout", name, version);
+    /// Where the memory of a function with this content lies.
+    pub(crate) fn layout(&self, name: &FunctionName, digest: &str) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.derive("layout", name, digest);
         u64::from_le_bytes([a, b, c, d, e, f, g, h])
     }
 
@@ -40,13 +40,13 @@ impl NodeSecret {
     }
 
     /// Its `PYTHONHASHSEED`. Never 0: that would turn the randomisation off.
-    pub(crate) fn hash_seed(&self, name: &FunctionName, version: &str) -> u32 {
-        let [a, b, c, d, ..] = self.derive("hash seed", name, version);
+    pub(crate) fn hash_seed(&self, name: &FunctionName, digest: &str) -> u32 {
+        let [a, b, c, d, ..] = self.derive("hash seed", name, digest);
         u32::from_le_bytes([a, b, c, d]).max(1)
     }
 
-    fn derive(&self, purpose: &str, name: &FunctionName, version: &str) -> [u8; 32] {
-        let text = format!("{purpose}\0{name}\0{version}"); // None of the three can hold a zero byte.
+    fn derive(&self, purpose: &str, name: &FunctionName, digest: &str) -> [u8; 32] {
+        let text = format!("{purpose}\0{name}\0{digest}"); // None of the three can hold a zero byte.
         *blake3::keyed_hash(&self.0, text.as_bytes()).as_bytes()
     }
 }
@@ -76,7 +76,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn what_is_derived_is_steady_for_a_version_and_differs_between_functions_and_nodes() {
+    fn what_is_derived_is_steady_for_a_digest_and_differs_between_functions_and_nodes() {
         let (dir, other_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (f, g): (FunctionName, FunctionName) = ("f".parse().unwrap(), "g".parse().unwrap());
         let secret = NodeSecret::open(dir.path()).unwrap();

@@ -14,6 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admin::Admin;
+use crate::catalogue::{LiveCatalogue, Version};
+use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
@@ -110,6 +112,7 @@ pub struct Server {
     addr: Option<SocketAddr>,
     socket: PathBuf,
     dispatch: Dispatch,
+    deployer: Deployer,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
@@ -135,14 +138,17 @@ impl Server {
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
         let metrics = Metrics::new();
-        let catalogue = Arc::new(config.catalogue.clone());
         let dispatch = Dispatch::start(Setup {
             plan: plan(&config),
-            catalogue: Arc::clone(&catalogue),
             launcher: Arc::new(launcher),
             node: Arc::clone(&node),
             metrics: metrics.clone(),
         });
+        let catalogue = LiveCatalogue::default();
+        let deployer = Deployer::new(catalogue.clone(), dispatch.clone());
+        for function in config.catalogue.iter() {
+            deployer.put(Version::Latest, function.clone()).await;
+        }
         let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
         let (stop, stopped) = watch::channel(false);
@@ -159,6 +165,7 @@ impl Server {
             addr,
             socket: config.socket,
             dispatch,
+            deployer,
             door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
             stop,
@@ -169,6 +176,11 @@ impl Server {
     /// Where invocations come in.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
+    }
+
+    /// For changes of functions, versions and aliases while it runs.
+    pub fn deployer(&self) -> &Deployer {
+        &self.deployer
     }
 
     /// The operator's socket.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The longest function name Lambda accepts.
 const NAME_LEN_MAX: usize = 64;
 
-/// A customer's code at one version: letters, digits, `-` and `_`, 64 at most (Lambda API, `FunctionName`).
+/// What a customer calls a function: letters, digits, `-` and `_`, 64 at most (Lambda API, `FunctionName`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct FunctionName(String);
@@ -76,6 +76,18 @@ impl FromStr for SandboxId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.parse().map(Self)
+    }
+}
+
+/// One revision: code and configuration that sandboxes are made of. It never changes; a deploy makes another. Numbered
+/// from 1 in the order they were made, and never used twice by one server process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RevisionId(pub u64);
+
+impl fmt::Display for RevisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.to_string())
     }
 }
 

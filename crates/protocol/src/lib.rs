@@ -11,6 +11,6 @@ mod record;
 pub use account::Account;
 pub use depth::{Depth, UnknownDepth};
 pub use front_record::{FunctionRecord, StatsRecord};
-pub use id::{FunctionName, InvalidName, InvocationId, SandboxId};
+pub use id::{FunctionName, InvalidName, InvocationId, RevisionId, SandboxId};
 pub use life_cycle::{Event, Refused, State};
 pub use record::{CheckRecord, NodeRecord, SandboxRecord, SleepRecord, WakeRecord};

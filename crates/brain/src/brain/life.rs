@@ -9,21 +9,26 @@ use crate::sandbox::{Phase, Sandbox};
 use crate::{Action, Origin, StartId, Why};
 
 impl Brain {
-    pub(super) fn started(&mut self, start: StartId, id: SandboxId) {
-        let Some(name) = self.starts.remove(&start) else { return };
-        let Some(function) = self.functions.get_mut(&name) else { return };
-        function.starting -= 1;
-        function.sandboxes.insert(id);
-        self.sandboxes.insert(id, Sandbox::new(id, name));
+    pub(super) fn started(&mut self, turn: &mut Turn, start: StartId, id: SandboxId) {
+        let Some(of) = self.starts.remove(&start) else { return };
+        let Some(revision) = self.revisions.get_mut(&of) else { return };
+        revision.starting -= 1;
+        revision.sandboxes.insert(id);
+        let is_late = revision.is_retired;
+        self.sandboxes.insert(id, Sandbox::new(id, of));
+        if is_late {
+            self.leave(turn, id, None); // Its revision retired while it was being launched.
+        }
     }
 
     pub(super) fn start_failed(&mut self, turn: &mut Turn, start: StartId) {
-        let Some(name) = self.starts.remove(&start) else { return };
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.starting -= 1;
+        let Some(of) = self.starts.remove(&start) else { return };
+        if let Some(revision) = self.revisions.get_mut(&of) {
+            revision.starting -= 1;
         }
-        self.blame_first(turn, &name);
-        self.serve(turn, &name);
+        self.blame_first(turn, of);
+        self.serve(turn, of);
+        self.forget_if_empty(of);
     }
 
     pub(super) fn ready(&mut self, turn: &mut Turn, id: SandboxId) {
@@ -38,10 +43,10 @@ impl Brain {
         if sandbox.phase != Phase::Starting {
             return;
         }
-        let name = sandbox.function.clone();
+        let of = sandbox.revision;
         self.leave(turn, id, None);
-        self.blame_first(turn, &name);
-        self.serve(turn, &name);
+        self.blame_first(turn, of);
+        self.serve(turn, of);
     }
 
     pub(super) fn answered(&mut self, turn: &Turn, id: SandboxId) {
@@ -57,32 +62,37 @@ impl Brain {
     pub(super) fn does_not_settle(&mut self, turn: &mut Turn, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         sandbox.phase = Phase::Busy(None);
-        let name = sandbox.function.clone();
-        self.serve(turn, &name);
+        let of = sandbox.revision;
+        self.serve(turn, of);
     }
 
     pub(super) fn not_taken(&mut self, turn: &mut Turn, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         let Phase::Busy(Some(invocation)) = sandbox.phase.clone() else { return };
-        let name = sandbox.function.clone();
+        let of = sandbox.revision;
         self.leave(turn, id, None);
-        if let Some(function) = self.functions.get_mut(&name) {
-            function.queue.push_front(invocation.clone()); // It was the first, and is again.
-            self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, function.plan.queue_wait);
-            self.waiting.insert(invocation, name.clone());
-        }
-        self.serve(turn, &name);
+        let current = self.current(of);
+        let Some((of, revision)) = current.and_then(|of| Some((of, self.revisions.get_mut(&of)?))) else {
+            return turn.reject(invocation, Why::UnknownRevision);
+        };
+        revision.queue.push_front(invocation.clone()); // It was the first, and is again.
+        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, revision.plan.queue_wait);
+        self.waiting.insert(invocation, of);
+        self.serve(turn, of);
     }
 
-    /// It runs and has nothing to do: it takes the first that waits, or idles.
+    /// It runs and has nothing to do: it takes the first that waits, or idles. If its revision has retired, it goes.
     fn rest(&mut self, turn: &mut Turn, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        let Some(function) = self.functions.get(&sandbox.function) else { return };
+        let of = sandbox.revision;
+        let Some(revision) = self.revisions.get(&of) else { return };
+        if revision.is_retired {
+            return self.leave(turn, id, None);
+        }
         sandbox.phase = Phase::Warm;
-        let after = self.policy.sleeps_after(&function.plan, sandbox.left_warm);
+        let after = self.policy.sleeps_after(&revision.plan, sandbox.left_warm);
         self.deadlines.set(Due::Sandbox(id), turn.now, after);
-        let name = sandbox.function.clone();
-        self.serve(turn, &name);
+        self.serve(turn, of);
     }
 
     pub(super) fn slept(&mut self, turn: &mut Turn, id: SandboxId) {
@@ -90,8 +100,8 @@ impl Brain {
         let Phase::Freezing { by_hand } = sandbox.phase else { return };
         sandbox.phase = Phase::Dedup { by_hand };
         sandbox.left_warm = 0;
-        if let (false, Some(function)) = (by_hand, self.functions.get(&sandbox.function)) {
-            let after = self.policy.purges_after(&function.plan);
+        if let (false, Some(revision)) = (by_hand, self.revisions.get(&sandbox.revision)) {
+            let after = self.policy.purges_after(&revision.plan);
             self.deadlines.set(Due::Sandbox(id), turn.now, after);
         }
     }
@@ -124,17 +134,19 @@ impl Brain {
     pub(super) fn gone(&mut self, turn: &mut Turn, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.remove(&id) else { return };
         self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(function) = self.functions.get_mut(&sandbox.function) {
-            function.sandboxes.remove(&id);
+        let of = sandbox.revision;
+        if let Some(revision) = self.revisions.get_mut(&of) {
+            revision.sandboxes.remove(&id);
         }
         match sandbox.phase {
             Phase::Busy(Some(invocation)) | Phase::Leaving(Some(invocation)) => {
                 turn.reject(invocation, Why::Died);
             }
-            Phase::Starting => self.blame_first(turn, &sandbox.function),
+            Phase::Starting => self.blame_first(turn, of),
             _ => {}
         }
-        self.serve(turn, &sandbox.function);
+        self.serve(turn, of);
+        self.forget_if_empty(of);
     }
 
     pub(super) fn sleep(&mut self, turn: &mut Turn, id: SandboxId, by_hand: bool) {

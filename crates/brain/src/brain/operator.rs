@@ -47,8 +47,8 @@ impl Brain {
             Some(Phase::Busy(serving)) => self.leave(turn, id, serving),
             Some(_) => self.leave(turn, id, None),
         }
-        if let Some(name) = self.sandboxes.get(&id).map(|s| s.function.clone()) {
-            self.serve(turn, &name); // Someone may have waited for just this one.
+        if let Some(revision) = self.sandboxes.get(&id).map(|s| s.revision) {
+            self.serve(turn, revision); // Someone may have waited for just this one.
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use brain::{Brain, Event, FunctionPlan, Policy, StartId};
-use protocol::{InvocationId, SandboxId};
+use protocol::{InvocationId, RevisionId, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -16,8 +16,9 @@ use tokio::time::Instant;
 pub(crate) use launching::Launched;
 
 use super::operator::Waiters;
-use super::{Done, Message, OperateError, Plan, Request, Verb};
-use crate::functions::{Catalogue, Function};
+use super::{Done, Ended, Message, OperateError, Plan, Request, Verb};
+use crate::catalogue::Revision;
+use crate::functions::Function;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::Launcher;
 use crate::log::{Left, Log};
@@ -31,7 +32,6 @@ const LATER_MAX: usize = 4;
 /// What the actor works with.
 pub(crate) struct Setup {
     pub(crate) plan: Plan,
-    pub(crate) catalogue: Arc<Catalogue>,
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
@@ -47,14 +47,16 @@ struct Actor {
     open: BTreeMap<InvocationId, Open>,
     held: BTreeMap<SandboxId, Held>,
     /// Starts under way, and whose.
-    starts: BTreeMap<StartId, Arc<Function>>,
+    starts: BTreeMap<StartId, Arc<Revision>>,
+    /// Those that take invocations.
+    revisions: BTreeMap<RevisionId, Arc<Revision>>,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
 /// An invocation that has no answer yet.
 struct Open {
     request: Request,
-    reply: oneshot::Sender<Outcome>,
+    reply: oneshot::Sender<Ended>,
     /// The log of the sandbox that has it, which is told when it has left.
     log: Option<(Arc<dyn SandboxHands>, Log)>,
 }
@@ -62,7 +64,7 @@ struct Open {
 /// A sandbox that lives.
 struct Held {
     sandbox: Arc<dyn SandboxHands>,
-    function: Arc<Function>,
+    revision: Arc<Revision>,
     api: RuntimeApi,
     is_ready: bool,
     /// What it was given last, until it asks for the next.
@@ -92,13 +94,9 @@ impl Drop for Timer {
 type Cause = (Event, Option<Fault>);
 
 pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
-    let mut brain = Brain::new(Policy::Fixed);
-    for function in setup.catalogue.iter() {
-        brain.set_function(function.name.clone(), function_plan(&setup.plan, function));
-    }
-    let (open, held, starts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    let started = Instant::now();
-    let mut actor = Actor { setup, brain, started, messages, open, held, starts, shutdown: None };
+    let (open, held, starts, revisions) = Default::default();
+    let (brain, started) = (Brain::new(Policy::Fixed), Instant::now());
+    let mut actor = Actor { setup, brain, started, messages, open, held, starts, revisions, shutdown: None };
     while !actor.is_over() {
         let deadline = actor.brain.next_deadline().map(|after| started + after);
         tokio::select! {
@@ -120,7 +118,7 @@ async fn until(deadline: Option<Instant>) {
 }
 
 /// What the function says, and the server's defaults for the rest.
-fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
+pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     let mut own = plan.function.clone();
     own.concurrency = function.concurrency.unwrap_or(own.concurrency);
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);

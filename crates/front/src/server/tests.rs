@@ -16,6 +16,8 @@ use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
+mod deploys;
+
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use brain::{Action, Event, Origin, StartId, Why};
-use protocol::{FunctionName, InvocationId, SandboxId, State};
+use protocol::{InvocationId, RevisionId, SandboxId, State};
 use tokio::task::JoinHandle;
 
-use super::super::{Message, Request, arn};
+use super::super::{Ended, Message, Request};
 use super::launching::launch;
 use super::{Actor, Cause, Timer};
 use crate::log::Left;
@@ -29,7 +29,7 @@ impl Actor {
     /// Does one action; returns what came of it at once, if anything did.
     pub(super) fn act(&mut self, action: Action, fault: Option<&Fault>) -> Option<Cause> {
         match action {
-            Action::Start { start, function } => return self.start(start, &function),
+            Action::Start { start, revision } => return self.start(start, revision),
             Action::Assign { invocation, sandbox, origin } => {
                 return self.assign(&invocation, sandbox, origin);
             }
@@ -52,16 +52,16 @@ impl Actor {
         None
     }
 
-    pub(super) fn start(&mut self, start: StartId, name: &FunctionName) -> Option<Cause> {
-        let function = self.setup.catalogue.get(name).filter(|_| self.shutdown.is_none());
-        let Some(function) = function.map(Arc::clone) else {
+    pub(super) fn start(&mut self, start: StartId, id: RevisionId) -> Option<Cause> {
+        let revision = self.revisions.get(&id).filter(|_| self.shutdown.is_none());
+        let Some(revision) = revision.map(Arc::clone) else {
             let fault = Fault::Launch("the server is shutting down".to_owned());
             return Some((Event::StartFailed { start }, Some(fault)));
         };
-        self.starts.insert(start, Arc::clone(&function));
+        self.starts.insert(start, Arc::clone(&revision));
         let (launcher, node) = (Arc::clone(&self.setup.launcher), Arc::clone(&self.setup.node));
         self.report(
-            async move { Message::Launched { start, result: launch(launcher, node, function).await } },
+            async move { Message::Launched { start, result: launch(launcher, node, revision).await } },
         );
         None
     }
@@ -73,22 +73,23 @@ impl Actor {
         origin: Origin,
     ) -> Option<Cause> {
         let not_taken = Some((Event::NotTaken { sandbox: id }, None));
-        let (Some(held), Some(open)) = (self.held.get(&id), self.open.get(invocation)) else {
+        let (Some(held), Some(open)) = (self.held.get(&id), self.open.get_mut(invocation)) else {
             return not_taken;
         };
         if let Err(refused) = held.sandbox.begin_invocation() {
             tracing::debug!(sandbox = %id, %refused, "it died unnoticed: another gets the invocation");
             return not_taken;
         }
-        let limit = held.function.timeout;
+        open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
+        let limit = held.revision.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
-        held.log.begin(invocation, "$LATEST"); // Before the sandbox has it, and may print.
+        held.log.begin(invocation, &held.revision.version.to_string()); // Before the sandbox has it, and may print.
         if !held.api.offer(offer) {
             return not_taken;
         }
         let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
         let timer = self.timer(limit, overdue);
-        self.setup.metrics.started(&held.function.name, origin);
+        self.setup.metrics.started(&held.revision.function.name, origin);
         if let Some(held) = self.held.get_mut(&id) {
             held.timer = Some(timer);
             held.serving = Some(invocation.clone());
@@ -133,7 +134,7 @@ impl Actor {
             Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
             Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
-            Why::UnknownFunction => Outcome::ServiceError { message: "no such function".to_owned() },
+            Why::UnknownRevision => Outcome::Removed,
         };
         self.finish(invocation, outcome, Left::Answered);
     }
@@ -145,8 +146,9 @@ impl Actor {
             log.end(invocation, left, || sandbox.peak_bytes());
             open.request.tail.iter().for_each(|slot| log.fill(slot));
         }
-        self.setup.metrics.ended(&open.request.function, Ending::of(&outcome));
-        drop(open.reply.send(outcome)); // A client that has hung up needs no answer.
+        let Request { revision, .. } = open.request;
+        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome));
+        drop(open.reply.send(Ended { outcome, revision })); // A client that has hung up needs no answer.
     }
 
     /// Lets something run, and hears of it.
@@ -173,7 +175,7 @@ fn offer(request: &Request, region: &str, limit: Duration) -> Offer {
         invocation: request.invocation.clone(),
         payload: request.payload.clone(),
         deadline_ms: since_1970.as_millis(),
-        arn: arn(region, &request.function),
+        arn: request.arn(region),
         trace_id: request.trace_id.clone(),
         client_context: request.client_context.clone(),
         cognito_identity: request.cognito_identity.clone(),

@@ -1,17 +1,18 @@
 //! What the actor hears, and which event each message is to the brain.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use brain::{Event, StartId};
 use node::{CheckError, Exit, SleepError, WakeError};
-use protocol::{CheckRecord, FunctionName, InvocationId, SandboxId, SleepRecord, WakeRecord};
+use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::oneshot;
 
 use super::super::operator::Waiters;
-use super::super::{Count, Done, Message, OperateError, Request, Verb};
+use super::super::{Count, Done, Ended, Message, OperateError, Request, Verb};
 use super::launching::Launched;
-use super::{Actor, Held, LATER_MAX, Open};
-use crate::functions::Function;
+use super::{Actor, Held, LATER_MAX, Open, function_plan};
+use crate::catalogue::Revision;
 use crate::log::{Left, Log};
 use crate::outcome::{self, Fault, Outcome};
 use crate::output::Output;
@@ -21,6 +22,8 @@ impl Actor {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
             Message::Invoke { request, reply } => self.invoke(request, reply),
+            Message::SetRevision { revision } => self.set_revision(revision),
+            Message::Retire { revision, successor } => self.retire(revision, successor),
             Message::Launched { start, result } => self.launched(start, result),
             Message::Runtime { sandbox, event } => self.runtime_event(sandbox, event),
             Message::Slept { sandbox, result } => self.slept(sandbox, result),
@@ -38,27 +41,38 @@ impl Actor {
         }
     }
 
-    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Outcome>) {
-        let (invocation, function) = (request.invocation.clone(), request.function.clone());
+    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Ended>) {
+        let (invocation, revision) = (request.invocation.clone(), request.revision.id);
         self.open.insert(invocation.clone(), Open { request, reply, log: None });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
             return self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
         }
-        self.tell((Event::Invoke { invocation, function }, None));
+        self.tell((Event::Invoke { invocation, revision }, None));
+    }
+
+    pub(super) fn set_revision(&mut self, revision: Arc<Revision>) {
+        let Revision { id, function, .. } = &*revision;
+        self.brain.set_revision(*id, function.name.clone(), function_plan(&self.setup.plan, function));
+        self.revisions.insert(*id, revision);
+    }
+
+    pub(super) fn retire(&mut self, revision: RevisionId, successor: Option<RevisionId>) {
+        self.revisions.remove(&revision);
+        self.tell((Event::Retire { revision, successor }, None));
     }
 
     pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, String>) {
-        let Some(function) = self.starts.remove(&start) else { return };
+        let Some(revision) = self.starts.remove(&start) else { return };
         let launched = match result {
             Ok(launched) => launched,
             Err(message) => {
-                tracing::error!(function = %function.name, "{message}");
+                tracing::error!(function = %revision.function.name, "{message}");
                 return self.tell((Event::StartFailed { start }, Some(Fault::Launch(message))));
             }
         };
         let id = launched.sandbox.id();
-        let held = self.hold(id, function, launched);
+        let held = self.hold(id, revision, launched);
         self.held.insert(id, held);
         self.tell((Event::Started { start, sandbox: id }, None));
         if self.shutdown.is_some() {
@@ -66,17 +80,17 @@ impl Actor {
         }
     }
 
-    pub(super) fn hold(&self, id: SandboxId, function: Arc<Function>, launched: Launched) -> Held {
+    pub(super) fn hold(&self, id: SandboxId, revision: Arc<Revision>, launched: Launched) -> Held {
         let Launched { sandbox, listener, output, started } = launched;
-        let output = Output::new(output, function.name.clone(), id);
+        let output = Output::new(output, revision.function.name.clone(), id);
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
         Held {
             api: RuntimeApi::serve(listener, id, self.messages.clone()),
             timer: Some(self.timer(self.setup.plan.init_timeout, Message::InitOverdue { sandbox: id })),
-            log: Log::new(output, function.memory_mb, started),
+            log: Log::new(output, revision.function.memory_mb, started),
             sandbox,
-            function,
+            revision,
             is_ready: false,
             serving: None,
             sleeping: None,
@@ -188,7 +202,7 @@ impl Actor {
         if held.serving.as_ref() != Some(invocation) {
             return; // It asked for the next while this message was under way.
         }
-        let limit = held.function.timeout;
+        let limit = held.revision.function.timeout;
         self.finish(invocation, outcome::timed_out(invocation, limit), Left::Overdue(limit));
         self.tell((Event::Purge { sandbox }, None));
     }
@@ -216,12 +230,13 @@ impl Actor {
     }
 
     pub(super) fn count(&self) -> Vec<Count> {
-        let names = self.setup.catalogue.iter().map(|function| function.name.clone());
+        let names = self.revisions.values().map(|revision| revision.function.name.clone());
+        let names: BTreeSet<_> = names.collect(); // A function has a revision for each of its versions.
         let count = |function: FunctionName| Count {
             queued: self.brain.queue_len(&function),
             sandboxes: self.brain.alive(&function),
             function,
         };
-        names.map(count).collect()
+        names.into_iter().map(count).collect()
     }
 }

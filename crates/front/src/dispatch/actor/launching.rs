@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::net::TcpListener;
 
-use crate::functions::Function;
+use crate::catalogue::Revision;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::{Individual, Launcher};
 use crate::runtime_api;
@@ -24,7 +24,7 @@ pub(crate) struct Launched {
 pub(super) async fn launch(
     launcher: Arc<Launcher>,
     node: Arc<dyn NodeHands>,
-    function: Arc<Function>,
+    revision: Arc<Revision>,
 ) -> Result<Launched, String> {
     let listener = runtime_api::bind().await.map_err(|error| format!("bind a port: {error}"))?;
     let port = listener.local_addr().map_err(|error| format!("bind a port: {error}"))?.port();
@@ -33,11 +33,11 @@ pub(super) async fn launch(
         let stderr = stdout.try_clone().map_err(|error| format!("make a pipe: {error}"))?;
         let own = Individual {
             port,
-            log_stream: format!("[$LATEST]{}", uuid::Uuid::new_v4().simple()),
+            log_stream: format!("[{}]{}", revision.version, uuid::Uuid::new_v4().simple()),
             stdout: stdout.into(),
             stderr: stderr.into(),
         };
-        let spec = launcher.spec(&function, own).map_err(|error| chain(&error))?;
+        let spec = launcher.spec(&revision, own).map_err(|error| chain(&error))?;
         let started = Instant::now();
         let sandbox = node.launch(spec).map_err(|error| chain(&error))?;
         Ok::<_, String>((sandbox, output, started))

@@ -1,4 +1,4 @@
-//! What makes a version of a function: every file of its package and its configuration, by content.
+//! What makes a function what it is: every file of its package and its configuration, by content.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ const PACKAGE_BYTES_MAX: u64 = 250 * 1024 * 1024;
 const PACKAGE_FILES_MAX: usize = 100_000;
 
 /// Hash of all files in `root`, in hex. `function.toml` is one of them. Compiled Python is left out: running a
-/// function writes it, and that makes no new version.
+/// function writes it, and that changes no function.
 pub(crate) fn of_package(root: &Path) -> Result<String, CatalogueError> {
     let mut files = Vec::new();
     collect(root, root, &mut files)?;
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn any_change_of_code_or_configuration_is_a_new_version() {
+    fn any_change_of_code_or_configuration_is_another_digest() {
         check(|_| {}, true);
         check(|dir| std::fs::write(dir.join("lambda_function.py"), "x = 2").unwrap(), false);
         check(|dir| std::fs::write(dir.join("function.toml"), "memory_mb = 1").unwrap(), false);
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn compiled_python_is_no_new_version() {
+    fn compiled_python_changes_nothing() {
         let compiled = |dir: &Path| {
             std::fs::create_dir(dir.join("__pycache__")).unwrap();
             std::fs::write(dir.join("__pycache__/x.pyc"), "1").unwrap();

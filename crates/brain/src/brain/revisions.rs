@@ -1,0 +1,112 @@
+//! Revisions come and go while the server runs, and no invocation is lost over it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
+
+use super::{Brain, Turn};
+use crate::deadlines::Due;
+use crate::sandbox::Phase;
+use crate::{FunctionPlan, Why};
+
+/// Retired revisions whose successor is remembered: an invocation may have been on its way to one. That way takes
+/// milliseconds.
+const RETIRED_MAX: usize = 1024;
+
+/// What sandboxes are made of, and who waits for one.
+#[derive(Debug)]
+pub(super) struct Revision {
+    pub(super) function: FunctionName,
+    pub(super) plan: FunctionPlan,
+    pub(super) starting: usize,
+    pub(super) sandboxes: BTreeSet<SandboxId>,
+    pub(super) queue: VecDeque<InvocationId>,
+    /// It is kept until its last sandbox is gone.
+    pub(super) is_retired: bool,
+}
+
+impl Brain {
+    /// Adds a revision of a function, or changes its plan; sandboxes that idle already keep the deadline they have.
+    /// One that has retired stays so.
+    pub fn set_revision(&mut self, id: RevisionId, function: FunctionName, plan: FunctionPlan) {
+        if let Some(revision) = self.revisions.get_mut(&id) {
+            revision.plan = plan;
+        } else if !self.successors.contains_key(&id) {
+            let (sandboxes, queue) = (BTreeSet::new(), VecDeque::new());
+            let revision = Revision { function, plan, starting: 0, sandboxes, queue, is_retired: false };
+            self.revisions.insert(id, revision);
+        }
+    }
+
+    pub(super) fn retire(&mut self, turn: &mut Turn, id: RevisionId, successor: Option<RevisionId>) {
+        // Only one that lives can succeed: so the way from successor to successor has an end.
+        let successor = successor.and_then(|named| self.current(named)).filter(|found| *found != id);
+        let Some(revision) = self.revisions.get_mut(&id).filter(|revision| !revision.is_retired) else {
+            return;
+        };
+        revision.is_retired = true;
+        let waiting = std::mem::take(&mut revision.queue);
+        let sandboxes: Vec<_> = revision.sandboxes.iter().copied().collect();
+        self.remember(id, successor);
+        match successor {
+            Some(successor) => self.hand_over(turn, waiting, successor),
+            None => self.reject_all(turn, waiting),
+        }
+        for sandbox in sandboxes {
+            self.leave_if_idle(turn, sandbox);
+        }
+        self.forget_if_empty(id);
+    }
+
+    /// The revision that serves invocations of this one.
+    pub(super) fn current(&self, id: RevisionId) -> Option<RevisionId> {
+        let mut current = id;
+        while let Some(successor) = self.successors.get(&current) {
+            current = (*successor)?;
+        }
+        self.revisions.get(&current).filter(|revision| !revision.is_retired).map(|_| current)
+    }
+
+    /// A retired revision goes with its last sandbox.
+    pub(super) fn forget_if_empty(&mut self, id: RevisionId) {
+        let is_over = |r: &Revision| r.is_retired && r.starting == 0 && r.sandboxes.is_empty();
+        if self.revisions.get(&id).is_some_and(is_over) {
+            self.revisions.remove(&id);
+        }
+    }
+
+    fn remember(&mut self, id: RevisionId, successor: Option<RevisionId>) {
+        self.successors.insert(id, successor);
+        if self.successors.len() > RETIRED_MAX {
+            self.successors.pop_first();
+        }
+    }
+
+    /// They have waited longer than those of the successor, and keep their deadlines.
+    fn hand_over(&mut self, turn: &mut Turn, waiting: VecDeque<InvocationId>, successor: RevisionId) {
+        let Some(revision) = self.revisions.get_mut(&successor) else { return };
+        for invocation in waiting.into_iter().rev() {
+            self.waiting.insert(invocation.clone(), successor);
+            revision.queue.push_front(invocation);
+        }
+        self.serve(turn, successor);
+    }
+
+    fn reject_all(&mut self, turn: &mut Turn, waiting: VecDeque<InvocationId>) {
+        for invocation in waiting {
+            self.waiting.remove(&invocation);
+            self.deadlines.clear(&Due::Waiting(invocation.clone()));
+            turn.reject(invocation, Why::UnknownRevision);
+        }
+    }
+
+    /// Those that serve, or are being checked, go when they next rest.
+    fn leave_if_idle(&mut self, turn: &mut Turn, id: SandboxId) {
+        let stays = |phase: &Phase| {
+            matches!(phase, Phase::Busy(_) | Phase::Settling | Phase::Checking | Phase::Leaving(_))
+        };
+        if self.sandboxes.get(&id).is_some_and(|sandbox| !stays(&sandbox.phase)) {
+            self.leave(turn, id, None);
+        }
+    }
+}

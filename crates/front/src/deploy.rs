@@ -1,0 +1,85 @@
+//! Changes of the catalogue while the server runs, so that no invocation is lost: dispatch learns of the new revision,
+//! then requests find it, then the old one retires.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use protocol::{FunctionName, RevisionId};
+use tokio::sync::Mutex;
+
+use crate::catalogue::{Alias, LiveCatalogue, Names, Revision, Version};
+use crate::dispatch::Dispatch;
+use crate::functions::Function;
+
+/// Makes changes, one after the other. Cloning gives another handle to the same. Nothing here is checked: that a name
+/// is free, or that an alias leads somewhere, is for whoever takes orders.
+#[derive(Clone)]
+pub struct Deployer(Arc<Inner>);
+
+struct Inner {
+    catalogue: LiveCatalogue,
+    dispatch: Dispatch,
+    last_revision: AtomicU64,
+    /// Held by the change under way.
+    turn: Mutex<()>,
+}
+
+impl Deployer {
+    pub(crate) fn new(catalogue: LiveCatalogue, dispatch: Dispatch) -> Self {
+        Self(Arc::new(Inner {
+            catalogue,
+            dispatch,
+            last_revision: AtomicU64::new(0),
+            turn: Mutex::default(),
+        }))
+    }
+
+    /// From now on, `function` is this version of the function of its name. What was this version before retires: who
+    /// waits for it is served by the new one, idle sandboxes go, busy ones finish first.
+    pub async fn put(&self, version: Version, function: Function) -> Arc<Revision> {
+        let _turn = self.0.turn.lock().await;
+        let id = RevisionId(self.0.last_revision.fetch_add(1, Ordering::Relaxed) + 1);
+        let revision = Arc::new(Revision { id, version, function });
+        self.0.dispatch.set_revision(Arc::clone(&revision)).await;
+        let name = revision.function.name.clone();
+        let before = self.0.catalogue.change(|snapshot| {
+            snapshot.entry(name).or_default().versions.insert(version, Arc::clone(&revision))
+        });
+        if let Some(before) = before {
+            self.0.dispatch.retire(before.id, Some(id)).await;
+        }
+        revision
+    }
+
+    /// Has an alias stand for this, whether it exists already or not. False: there is no such function.
+    pub fn put_alias(&self, name: &FunctionName, alias: String, stands_for: Alias) -> bool {
+        self.change_names(name, |names| names.aliases.insert(alias, stands_for)).is_some()
+    }
+
+    /// Removes an alias. False: there is none.
+    pub fn remove_alias(&self, name: &FunctionName, alias: &str) -> bool {
+        self.change_names(name, |names| names.aliases.remove(alias)).flatten().is_some()
+    }
+
+    /// Removes one version, if there is one: who waits for it is told so.
+    pub async fn remove_version(&self, name: &FunctionName, version: Version) {
+        let _turn = self.0.turn.lock().await;
+        let removed = self.change_names(name, |names| names.versions.remove(&version));
+        if let Some(revision) = removed.flatten() {
+            self.0.dispatch.retire(revision.id, None).await;
+        }
+    }
+
+    /// Removes a function with all its versions and aliases, if there is one.
+    pub async fn remove(&self, name: &FunctionName) {
+        let _turn = self.0.turn.lock().await;
+        let removed = self.0.catalogue.change(|snapshot| snapshot.remove(name));
+        for revision in removed.into_iter().flat_map(|names| names.versions.into_values()) {
+            self.0.dispatch.retire(revision.id, None).await;
+        }
+    }
+
+    fn change_names<T>(&self, name: &FunctionName, change: impl FnOnce(&mut Names) -> T) -> Option<T> {
+        self.0.catalogue.change(|snapshot| snapshot.get_mut(name).map(change))
+    }
+}

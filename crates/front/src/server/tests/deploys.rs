@@ -1,0 +1,117 @@
+//! Functions that change while they are called.
+
+use std::sync::atomic::AtomicU64;
+
+use super::*;
+use crate::{Alias, Function};
+
+const CALLERS: usize = 64;
+const DEPLOYS: u64 = 6;
+
+/// Answers between two deploys: enough that each revision has served, and sandboxes of it are busy.
+const ANSWERS_BETWEEN: u64 = 200;
+
+/// Tells which revision it is of.
+const TELLS: &str = r#"
+import os
+def lambda_handler(event, context):
+    return {
+        "deploy": int(os.environ.get("DEPLOY", "0")),
+        "version": os.environ["AWS_LAMBDA_FUNCTION_VERSION"],
+        "stream": os.environ["AWS_LAMBDA_LOG_STREAM_NAME"],
+        "arn": context.invoked_function_arn,
+    }
+"#;
+
+impl Bench {
+    /// The function `f` as its folder has it, but for the number of its deploy.
+    fn deploy(&self, number: u64) -> Function {
+        let mut function = crate::load_function(&self.dir.path().join("functions/f")).unwrap();
+        function.environment.insert("DEPLOY".to_owned(), number.to_string());
+        function
+    }
+
+    async fn call(&self, name: &str) -> Seen {
+        send(self.server.addr().unwrap(), name, &[], Bytes::new()).await
+    }
+}
+
+#[tokio::test]
+async fn no_invocation_fails_while_64_callers_see_a_function_deployed_again_and_again() {
+    let bench = Arc::new(bench_with(TELLS, "concurrency = 4", |_| {}).await);
+    let (deployed, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let (bench, deployed, answers) = (bench.clone(), deployed.clone(), answers.clone());
+            tokio::spawn(async move {
+                while deployed.load(SeqCst) < DEPLOYS {
+                    let at_least = deployed.load(SeqCst);
+                    let seen = bench.call("f").await;
+                    assert_eq!(seen.status, 200, "{seen:?}");
+                    assert!(seen.body["deploy"].as_u64().unwrap() >= at_least, "an old revision: {seen:?}");
+                    answers.fetch_add(1, SeqCst);
+                }
+            })
+        })
+        .collect();
+    for number in 1..=DEPLOYS {
+        let enough = answers.load(SeqCst) + ANSWERS_BETWEEN;
+        let deadline = tokio::time::Instant::now() + 3 * WAIT_MAX;
+        while answers.load(SeqCst) < enough {
+            assert!(tokio::time::Instant::now() < deadline, "the callers got no answers");
+            assert!(callers.iter().all(|caller| !caller.is_finished()), "a caller failed");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bench.server.deployer().put(Version::Latest, bench.deploy(number)).await;
+        deployed.store(number, SeqCst);
+    }
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let record = bench.record().await;
+    assert_eq!((record.errors, record.throttles, record.timeouts), (0, 0, 0));
+    bench.until("only sandboxes of the last revision", |record| record.sandboxes <= 4).await;
+}
+
+#[tokio::test]
+async fn a_published_version_stays_while_the_latest_changes_and_says_who_it_is() {
+    let bench = bench_with(TELLS, "", |_| {}).await;
+    let deployer = bench.server.deployer();
+    deployer.put(Version::Number(1), bench.deploy(1)).await;
+    deployer.put(Version::Latest, bench.deploy(2)).await;
+    let name = "f".parse().unwrap();
+    deployer.put_alias(&name, "live".to_owned(), Alias { version: Version::Number(1), also: None });
+
+    let latest = bench.call("f").await;
+    assert_eq!((&latest.body["deploy"], &latest.body["version"]), (&json!(2), &json!("$LATEST")));
+    assert_eq!(latest.header("x-amz-executed-version"), Some("$LATEST"));
+    assert_eq!(latest.body["arn"], "arn:aws:lambda:us-east-1:000000000000:function:f");
+    for name in ["f:1", "f?Qualifier=live"] {
+        let seen = bench.call(name).await;
+        assert_eq!((&seen.body["deploy"], &seen.body["version"]), (&json!(1), &json!("1")), "{name}");
+        assert_eq!(seen.header("x-amz-executed-version"), Some("1"));
+        assert!(seen.body["stream"].as_str().unwrap().starts_with("[1]"), "{seen:?}");
+        let asked = name.rsplit([':', '=']).next().unwrap();
+        assert!(seen.body["arn"].as_str().unwrap().ends_with(&format!(":function:f:{asked}")), "{seen:?}");
+    }
+    let record = bench.record().await;
+    assert_eq!((record.cold_starts, record.sandboxes), (2, 2), "{record:?}");
+}
+
+#[tokio::test]
+async fn what_is_removed_is_not_found_and_its_sandboxes_go() {
+    let bench = bench_with(HANDLER, "timeout_s = 60\nconcurrency = 1", |_| {}).await;
+    let (served, waiting) = (bench.hold("go"), bench.hold("go"));
+    bench.until("one served, one queued", |r| r.cold_starts == 1 && r.queued == 1).await;
+    bench.server.deployer().remove(&"f".parse().unwrap()).await;
+    for seen in [waiting.await.unwrap(), bench.call("f").await] {
+        assert_eq!((seen.status, seen.header("x-amzn-errortype")), (404, Some("ResourceNotFoundException")));
+    }
+    bench.release("go");
+    assert_eq!(served.await.unwrap().status, 200, "it was being served already");
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    while !bench.client.sandboxes().await.unwrap().is_empty() {
+        assert!(tokio::time::Instant::now() < deadline, "its sandbox stays");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
