@@ -11,6 +11,7 @@ use protocol::{NodeRecord, SandboxId, SandboxRecord, StatsRecord};
 use serde_json::json;
 
 use crate::dispatch::{Dispatch, Done, OperateError, Verb};
+use crate::event_queue::EventQueue;
 use crate::hands::NodeHands;
 use crate::metrics::Metrics;
 
@@ -20,6 +21,7 @@ pub(crate) struct Admin {
     pub(crate) dispatch: Dispatch,
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
+    pub(crate) events: EventQueue,
 }
 
 impl Admin {
@@ -96,6 +98,7 @@ async fn operate_directly(admin: &Admin, id: SandboxId, verb: Verb) -> Result<Do
 async fn metrics(State(admin): State<Admin>) -> Result<Response, AdminError> {
     let node = admin.node_record().await?;
     let counts = admin.dispatch.count().await;
+    admin.events.measure();
     let text = admin.metrics.render(&node, &counts).map_err(AdminError::internal)?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use events::EventConfig;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::digest;
@@ -49,6 +50,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// What becomes of its events.
+    pub events: EventConfig,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -141,13 +144,14 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
     let folder = root.file_name().unwrap_or_default().to_string_lossy();
     let name: FunctionName =
         folder.parse().map_err(|source| CatalogueError::Name { path: root.clone(), source })?;
-    let config = FunctionToml::read(&root.join("function.toml"))?;
+    let toml = root.join("function.toml");
+    let config = FunctionToml::read(&toml)?;
     let handler = config.handler.clone().unwrap_or_else(|| "lambda_function.lambda_handler".to_owned());
     let runtime = find_runtime(&root, config.runtime, &handler)?;
     if runtime == Runtime::Python
         && !handler.rsplit_once('.').is_some_and(|(m, f)| !m.is_empty() && !f.is_empty())
     {
-        let (path, key) = (root.join("function.toml"), "handler".to_owned());
+        let (path, key) = (toml, "handler".to_owned());
         return Err(CatalogueError::Value { path, key, why: "must be `module.function`".to_owned() });
     }
     let digest = digest::of_package(&root)?;
@@ -169,6 +173,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        events: config.events.resolve(&toml)?,
         root,
     })
 }

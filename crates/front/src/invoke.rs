@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +19,7 @@ use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
+use crate::event_queue::EventQueue;
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
@@ -33,13 +35,19 @@ const REQUESTS_MAX: usize = 512;
 pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
+    events: EventQueue,
     region: Arc<str>,
     permits: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        catalogue: LiveCatalogue,
+        events: EventQueue,
+        region: Arc<str>,
+    ) -> Self {
+        Self { dispatch, catalogue, events, region, permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     pub(crate) fn router(self) -> Router {
@@ -86,7 +94,7 @@ struct Asked {
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
+        let _permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
         let target = self.find(&asked.name, asked.qualifier)?;
         let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
         let payload = read_payload(asked.body).await?;
@@ -99,12 +107,7 @@ impl Door {
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
-                let dispatch = self.dispatch.clone();
-                tokio::spawn(async move {
-                    let ended = dispatch.invoke(request).await;
-                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(permit); // The event is a request until it is handled.
-                });
+                self.events.accept(new_event(request)).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -162,7 +165,7 @@ struct Target {
 }
 
 /// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
@@ -192,6 +195,18 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
         client_context: headers.get("x-amz-client-context").and_then(client_context),
         cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
         tail: None,
+    }
+}
+
+/// What is kept of a request that nobody waits for.
+fn new_event(request: Request) -> NewEvent {
+    let name = request.revision.function.name.clone();
+    NewEvent {
+        target: events::Target::Function { name, qualifier: request.qualifier },
+        invocation: request.invocation,
+        payload: request.payload,
+        trace_id: request.trace_id,
+        hops: 0,
     }
 }
 

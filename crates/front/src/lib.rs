@@ -14,6 +14,7 @@ mod digest;
 mod dispatch;
 #[cfg(test)]
 mod double;
+mod event_queue;
 mod function_toml;
 mod functions;
 mod hands;
@@ -33,6 +34,7 @@ mod socket;
 pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};
 pub use deploy::Deployer;
+pub use event_queue::InvalidDestination;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use launch::DataDirError;

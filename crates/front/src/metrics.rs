@@ -11,6 +11,7 @@ use prometheus_client::registry::{Registry, Unit};
 use protocol::{Account, FunctionName, FunctionRecord, NodeRecord, SleepRecord, WakeRecord};
 
 use crate::dispatch::Count;
+use crate::event_queue::EventMetrics;
 use crate::outcome::Outcome;
 
 type Labels = Vec<(&'static str, String)>;
@@ -56,6 +57,7 @@ pub(crate) struct Metrics {
     /// Set from the node's record when somebody asks.
     account: Family<Labels, Gauge>,
     node: Family<Labels, Gauge>,
+    pub(crate) events: EventMetrics,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -72,6 +74,7 @@ impl Metrics {
             sandboxes: Family::default(),
             account: Family::default(),
             node: Family::default(),
+            events: EventMetrics::default(),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(Mutex::new(metrics.register()));
@@ -97,6 +100,7 @@ impl Metrics {
         let node = "What the node reports of itself, by fact: bytes, what there is now, and (sleeps..., wakes, \
                     store_strays, pages_damaged, deaths) counts since its start";
         r.register("node", node, self.node.clone());
+        self.events.register(&mut r);
         r
     }
 

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use brain::FunctionPlan;
+use events::Queue;
 use node::Node;
+use protocol::FunctionName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -17,6 +19,9 @@ use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
+use crate::event_queue::{
+    self, Clock, Destinations, EventConfigs, EventQueue, EventTask, InvalidDestination, Routes,
+};
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
@@ -58,6 +63,10 @@ pub struct ServerConfig {
     pub region: String,
     /// The Python interpreter of functions that name none; `python3` from `PATH` when absent.
     pub python: Option<PathBuf>,
+    /// Directories, absolute, with files that may be destinations of events.
+    pub destinations: Vec<PathBuf>,
+    /// How many asynchronous invocations are kept.
+    pub event_bounds: events::Bounds,
 }
 
 impl ServerConfig {
@@ -78,6 +87,8 @@ impl ServerConfig {
             init_timeout: Duration::from_secs(10), // Lambda's.
             region: "us-east-1".to_owned(),
             python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
+            destinations: Vec::new(),
+            event_bounds: events::Bounds::default(),
         }
     }
 }
@@ -105,6 +116,17 @@ pub enum ServerError {
     /// The data directory cannot be written to.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The queue of asynchronous invocations cannot be had.
+    #[error(transparent)]
+    Events(#[from] events::OpenError),
+    /// A function's events are to go where none may go.
+    #[error("function {function}: {source}")]
+    Destination {
+        /// The function.
+        function: FunctionName,
+        /// Why not.
+        source: InvalidDestination,
+    },
 }
 
 /// A running server. Call `shutdown`; dropping it just stops taking requests.
@@ -113,6 +135,7 @@ pub struct Server {
     socket: PathBuf,
     dispatch: Dispatch,
     deployer: Deployer,
+    events: EventTask,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
@@ -137,6 +160,10 @@ impl Server {
         let addr = listener.as_ref().map(|(_, addr)| *addr);
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
+        let (queue, clock) = open_events(&config).await?;
+        let destinations = Destinations::new(&config.destinations);
+        let configs = event_configs(&config.catalogue, &destinations)?;
+        let region: Arc<str> = config.region.as_str().into();
         let metrics = Metrics::new();
         let dispatch = Dispatch::start(Setup {
             plan: plan(&config),
@@ -149,8 +176,22 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
-        let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
-        let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
+        let (dispatch_of_events, catalogue_of_events) = (dispatch.clone(), catalogue.clone());
+        let (events, event_task) = EventQueue::start(event_queue::Setup {
+            queue,
+            clock,
+            hands: Arc::new(Routes {
+                dispatch: dispatch_of_events,
+                catalogue: catalogue_of_events,
+                configs,
+                concurrency: config.concurrency,
+            }),
+            destinations,
+            metrics: metrics.events.clone(),
+            region: Arc::clone(&region),
+        });
+        let router = Door::new(dispatch.clone(), catalogue, events.clone(), region).router();
+        let admin = Admin { dispatch: dispatch.clone(), node, metrics, events }.router();
         let (stop, stopped) = watch::channel(false);
         let door = listener.map(|(listener, _)| {
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
@@ -166,6 +207,7 @@ impl Server {
             socket: config.socket,
             dispatch,
             deployer,
+            events: event_task,
             door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
             stop,
@@ -188,18 +230,47 @@ impl Server {
         &self.socket
     }
 
-    /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes.
+    /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes. Events that
+    /// are queued stay queued.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        if let Some(mut door) = self.door
-            && tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err()
-        {
-            tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
-            door.abort();
-        }
+        tokio::join!(drain(self.door), self.events.stop(DRAIN_MAX));
         self.dispatch.shutdown(PURGE_MAX).await;
         self.admin.abort();
     }
+}
+
+async fn drain(door: Option<JoinHandle<()>>) {
+    if let Some(mut door) = door
+        && tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err()
+    {
+        tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
+        door.abort();
+    }
+}
+
+/// Opening checks the whole file.
+async fn open_events(config: &ServerConfig) -> Result<(Queue, Clock), ServerError> {
+    let (path, bounds, clock) = (config.data_dir.join("events.redb"), config.event_bounds, Clock::start());
+    let failed = |source| events::OpenError::Io { path: config.data_dir.clone(), source };
+    let opened = tokio::task::spawn_blocking(move || Queue::open(&path, bounds, clock.now()));
+    let queue = opened.await.map_err(|error| failed(std::io::Error::other(error)))??;
+    Ok((queue, clock))
+}
+
+/// What the functions' files say of their events.
+fn event_configs(catalogue: &Catalogue, allowed: &Destinations) -> Result<EventConfigs, ServerError> {
+    let configs = EventConfigs::default();
+    for function in catalogue.iter() {
+        let config = &function.events;
+        for target in [&config.on_success, &config.on_failure, &config.dead_letter].into_iter().flatten() {
+            allowed
+                .check(target)
+                .map_err(|source| ServerError::Destination { function: function.name.clone(), source })?;
+        }
+        configs.set(function.name.clone(), None, config.clone());
+    }
+    Ok(configs)
 }
 
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
