@@ -8,7 +8,7 @@ use protocol::{SandboxId, SandboxRecord};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::{bench, check, client, data_dir, demo, doctor, guard, ps, run, serve, sleep, stats, wake};
+use crate::{bench, check, client, data_dir, demo, doctor, guard, key, ps, run, serve, sleep, stats, wake};
 
 /// Keeps serverless functions warm without keeping their memory
 #[derive(Debug, Parser)]
@@ -52,6 +52,9 @@ enum Command {
     Check(check::Args),
     /// Show the totals of the node
     Stats(stats::Args),
+    /// Make, list and remove the keys that calls are signed with
+    #[command(subcommand)]
+    Key(key::Command),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -120,6 +123,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Wake(args) => wake::run(args, &data),
         Command::Check(args) => check::run(args, &data),
         Command::Stats(args) => stats::run(args, &data),
+        Command::Key(command) => key::run(command, &data),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
@@ -172,6 +176,16 @@ mod tests {
         check("dormouse bench soak --minutes 0.5 --sandboxes 8 --workers hello,hello,node --seed 7", true);
         check("dormouse bench soak --minutes forever", false);
         check("dormouse bench soak --minutes -1", false);
+    }
+
+    #[test]
+    fn keys_are_named_where_they_are_removed() {
+        check("dormouse key add", true);
+        check("dormouse key add --note ci --data /tmp/x", true);
+        check("dormouse key list --json", true);
+        check("dormouse key rm AKIA", true);
+        check("dormouse key rm", false);
+        check("dormouse key", false);
     }
 
     #[test]

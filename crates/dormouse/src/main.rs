@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod guard;
+mod key;
 mod output;
 mod ps;
 mod python;

@@ -25,10 +25,11 @@ use crate::stop::Stop;
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
 concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, events). DORMOUSE_PYTHON is the interpreter of \
-functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
+functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
+signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
-    /// Where to listen for invocations
+    /// Where to listen for invocations; only with keys may it be an address that other machines reach
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
     /// A directory with a folder for each function
@@ -63,7 +64,6 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let catalogue = Catalogue::load(&args.functions).map_err(|error| Failure::of(&error))?;
     let names: Vec<String> = catalogue.iter().map(|function| function.name.to_string()).collect();
     let destinations = destinations(args)?;
-    warn_if_open(args.listen);
     let node = start_node(data, |config| {
         if let Some(mib) = args.lazy_above {
             config.lazy_above_bytes = mib << 20;
@@ -106,9 +106,9 @@ fn destinations(args: &Args) -> Result<Vec<PathBuf>, Failure> {
     let allow = |dir: &PathBuf| match std::path::absolute(dir) {
         Ok(dir) if dir.is_dir() => Ok(dir),
         Ok(dir) => {
-            Err(Failure::io(&format!("use {dir:?} for destinations"), &ErrorKind::NotADirectory.into()))
+            Err(Failure::io(format!("use {dir:?} for destinations"), &ErrorKind::NotADirectory.into()))
         }
-        Err(error) => Err(Failure::io(&format!("use {dir:?} for destinations"), &error)),
+        Err(error) => Err(Failure::io(format!("use {dir:?} for destinations"), &error)),
     };
     args.destinations.iter().map(allow).collect()
 }
@@ -122,12 +122,5 @@ fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &
         queue_len: args.queue,
         destinations,
         ..ServerConfig::new(catalogue, data)
-    }
-}
-
-/// There are no credentials: whoever reaches the address can run the functions.
-fn warn_if_open(listen: SocketAddr) {
-    if !listen.ip().is_loopback() {
-        tracing::warn!(%listen, "anybody who reaches this address can invoke the functions: there is no authentication");
     }
 }

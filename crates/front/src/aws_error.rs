@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::names::NotAFunction;
 use crate::outcome::Throttle;
+use crate::sigv4::Denied;
 
 /// One error, as a client's SDK reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +70,11 @@ impl AwsError {
         Self { reason: Some(reason), ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message.to_owned()) }
     }
 
+    /// The caller is not known, or not let in.
+    pub(crate) fn denied(kind: &'static str, message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, kind, message)
+    }
+
     pub(crate) fn service(message: String) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", message)
     }
@@ -81,6 +87,12 @@ impl From<AcceptError> for AwsError {
             AcceptError::TooLarge { len, limit } => Self::event_too_large(len, limit),
             AcceptError::Queue(error) => Self::service(error.to_string()),
         }
+    }
+}
+
+impl From<Denied> for AwsError {
+    fn from(denied: Denied) -> Self {
+        Self::denied(denied.kind(), denied.to_string())
     }
 }
 

@@ -21,6 +21,7 @@ use crate::catalogue::Revision;
 use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
+use crate::stream::Reply;
 
 /// Messages that may wait for the actor, which handles one in microseconds. Senders wait when it is full, and
 /// none of them is waited for by the actor.
@@ -63,7 +64,7 @@ pub(crate) struct Ended {
 
 /// What the actor hears.
 pub(crate) enum Message {
-    Invoke { request: Request, reply: oneshot::Sender<Ended> },
+    Invoke { request: Request, reply: oneshot::Sender<Reply> },
     SetRevision { revision: Arc<Revision> },
     Retire { revision: RevisionId, successor: Option<RevisionId> },
     Launched { start: StartId, result: Result<Launched, String> },
@@ -102,10 +103,15 @@ impl Dispatch {
 
     /// Has a revision answer, or whoever has succeeded it.
     pub(crate) async fn invoke(&self, request: Request) -> Ended {
+        self.begin(request).await.whole().await
+    }
+
+    /// The same, piece by piece if the function likes.
+    pub(crate) async fn begin(&self, request: Request) -> Reply {
         let revision = Arc::clone(&request.revision);
         let outcome = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
         let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
-        asked.unwrap_or_else(|| Ended { outcome: outcome(), revision })
+        asked.unwrap_or_else(|| Reply::Whole(Ended { outcome: outcome(), revision }))
     }
 
     /// Takes invocations for this revision, from this call on.

@@ -7,6 +7,7 @@ mod follow_up;
 mod hands;
 mod line;
 mod metrics;
+mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +20,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use configs::InvalidDestination;
-pub(crate) use configs::{Destinations, EventConfigs, parse as destination};
+pub(crate) use configs::{Destinations, EventConfigs};
 pub(crate) use hands::{EventHands, Routes};
 pub(crate) use metrics::EventMetrics;
+pub(crate) use settings::EventsToml;
 
 use attempt::Attempts;
 
@@ -148,7 +150,7 @@ async fn work(setup: Setup, accepted: Arc<Notify>, mut stopped: watch::Receiver<
             _ = running.join_next(), if !running.is_empty() => {}
             () = accepted.notified() => {}
             () = until(&setup.clock, &round.then), if running.len() < RUNNING_MAX => {}
-            _ = stopped.changed() => {}
+            changed = stopped.changed() => if changed.is_err() { break }, // Nobody is left to stop it.
         }
         while running.try_join_next().is_some() {}
     }

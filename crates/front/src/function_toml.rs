@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use events::{AGE_MAX, AGE_MIN, EventConfig, RETRIES_MAX};
 use protocol::Depth;
 use serde::Deserialize;
 
 use crate::CatalogueError;
-use crate::event_queue::destination;
+use crate::event_queue::EventsToml;
+use crate::function_url::UrlSettings;
 
 /// What runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -45,6 +44,23 @@ pub enum LayoutChoice {
     Random,
 }
 
+/// Whether a function has a URL: yes, or how.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Url {
+    Usual(bool),
+    Set(UrlSettings),
+}
+
+impl Url {
+    pub(crate) fn settings(self) -> Option<UrlSettings> {
+        match self {
+            Url::Usual(is_wanted) => is_wanted.then(UrlSettings::default),
+            Url::Set(settings) => Some(settings),
+        }
+    }
+}
+
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -65,46 +81,7 @@ pub(crate) struct FunctionToml {
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
     pub(crate) events: EventsToml,
-}
-
-/// What becomes of asynchronous invocations; destinations as text.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct EventsToml {
-    retries: u32,
-    max_age_s: u64,
-    on_success: Option<String>,
-    on_failure: Option<String>,
-    dead_letter: Option<String>,
-}
-
-impl Default for EventsToml {
-    fn default() -> Self {
-        let EventConfig { retries, max_age, .. } = EventConfig::default();
-        Self { retries, max_age_s: max_age.as_secs(), on_success: None, on_failure: None, dead_letter: None }
-    }
-}
-
-impl EventsToml {
-    /// With the destinations read. `path`: the file, for errors.
-    pub(crate) fn resolve(&self, path: &Path) -> Result<EventConfig, CatalogueError> {
-        let target = |key: &str, text: &Option<String>| match text.as_deref().map(destination) {
-            None => Ok(None),
-            Some(Ok(target)) => Ok(Some(target)),
-            Some(Err(error)) => Err(CatalogueError::Value {
-                path: path.to_owned(),
-                key: format!("events.{key}"),
-                why: error.to_string(),
-            }),
-        };
-        Ok(EventConfig {
-            retries: self.retries,
-            max_age: Duration::from_secs(self.max_age_s),
-            on_success: target("on_success", &self.on_success)?,
-            on_failure: target("on_failure", &self.on_failure)?,
-            dead_letter: target("dead_letter", &self.dead_letter)?,
-        })
-    }
+    pub(crate) url: Option<Url>,
 }
 
 impl Default for FunctionToml {
@@ -126,6 +103,7 @@ impl Default for FunctionToml {
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
             events: EventsToml::default(),
+            url: None,
         }
     }
 }
@@ -180,12 +158,6 @@ impl FunctionToml {
             ("keep_dedup_s", keep(self.keep_dedup_s), "must be between 0 and 31536000"),
             ("processes", self.processes > 0, "must be above 0"),
             ("open_files", self.open_files > 0, "must be above 0"),
-            ("events.retries", self.events.retries <= RETRIES_MAX, "must be between 0 and 2"),
-            (
-                "events.max_age_s",
-                (AGE_MIN.as_secs()..=AGE_MAX.as_secs()).contains(&self.events.max_age_s),
-                "must be between 60 and 21600",
-            ),
         ];
         let fault = checks.into_iter().find(|(_, fits, _)| !fits);
         fault.map(|(key, _, why)| (key.to_owned(), why.to_owned())).or_else(|| self.environment_fault())

@@ -9,7 +9,8 @@ use events::EventConfig;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::digest;
-use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope};
+use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope, Url};
+use crate::function_url::UrlSettings;
 
 /// A function, ready to be launched. What the operator left open is `None`.
 #[derive(Clone, Debug)]
@@ -52,6 +53,8 @@ pub struct Function {
     pub file_mb: u64,
     /// What becomes of its events.
     pub events: EventConfig,
+    /// How it is reached by a URL of its own, if it is.
+    pub url: Option<UrlSettings>,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -174,6 +177,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         open_files: config.open_files,
         file_mb: config.file_mb,
         events: config.events.resolve(&toml)?,
+        url: config.url.and_then(Url::settings),
         root,
     })
 }
@@ -287,6 +291,13 @@ mod tests {
         check_refused("f", &with("sharing = 'all'"), &["function.toml", "tenant"]);
         check_refused("f", &with("[environment]\n_HANDLER = 'x'"), &["`environment._HANDLER`", "reserved"]);
         check_refused("f", &with("[environment]\n'A B' = 'x'"), &["`environment.A B`"]);
+        check_refused("f", &with("[events]\nretries = 3"), &["`events.retries`", "2"]);
+        check_refused("f", &with("[events]\nmax_age_s = 59"), &["`events.max_age_s`", "60"]);
+        check_refused(
+            "f",
+            &with("[events]\non_failure = 'arn:aws:sqs:r:0:q'"),
+            &["`events.on_failure`", "sqs"],
+        );
         check_refused("f", &with("handler = 'lambda_function'"), &["`handler`"]);
         check_refused("f", &with("handler = 'other.main'"), &["other.py"]);
     }

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
@@ -13,19 +14,21 @@ use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::event_queue::EventQueue;
+use crate::function_url::{self, FunctionUrls};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
+use crate::response_stream;
 
 /// What Lambda takes as a request.
-const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
+pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
 const REQUESTS_MAX: usize = 512;
@@ -51,19 +54,25 @@ impl Door {
     }
 
     pub(crate) fn router(self) -> Router {
+        let urls = FunctionUrls::new(self.clone(), Arc::new(self.catalogue.clone()));
         Router::new()
             .route("/2015-03-31/functions", get(list))
             .route("/2015-03-31/functions/", get(list))
             .route("/2015-03-31/functions/{name}/invocations", post(invoke))
+            .route(
+                "/2021-11-15/functions/{name}/response-streaming-invocations",
+                post(response_stream::invoke),
+            )
             .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
             .with_state(self)
+            .layer(middleware::from_fn_with_state(urls, function_url::intercept))
     }
 }
 
 #[derive(Deserialize)]
-struct Qualifier {
+pub(crate) struct Qualifier {
     #[serde(rename = "Qualifier")]
-    qualifier: Option<String>,
+    pub(crate) qualifier: Option<String>,
 }
 
 async fn invoke(
@@ -84,24 +93,21 @@ async fn invoke(
 }
 
 /// A request as it came in.
-struct Asked {
-    name: String,
-    qualifier: Option<String>,
-    headers: HeaderMap,
-    body: Body,
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) qualifier: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
 }
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let _permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
-        let target = self.find(&asked.name, asked.qualifier)?;
-        let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
-        let payload = read_payload(asked.body).await?;
-        let mut request = request(invocation, target, payload, &asked.headers);
-        match kind {
+        let _permit = self.permit()?;
+        let kind = asked.headers.get("x-amz-invocation-type").cloned();
+        let tail = wants_tail(&asked.headers).then(TailSlot::default);
+        let mut request = self.request(invocation, asked).await?;
+        match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
-                let tail = wants_tail(&asked.headers).then(TailSlot::default);
                 request.tail = tail.clone();
                 let response = self.response(self.dispatch.invoke(request).await)?;
                 Ok(with_tail(response, tail))
@@ -115,6 +121,34 @@ impl Door {
                 Err(AwsError::invalid("X-Amz-Invocation-Type must be Event, RequestResponse or DryRun"))
             }
         }
+    }
+
+    /// One of the places for requests, until it is dropped.
+    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, AwsError> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.map_err(|_| AwsError::throttled(Throttle::Requests))
+    }
+
+    pub(crate) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// What is to be done for a request as it came in.
+    pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
+        let target = self.find(&asked.name, asked.qualifier)?;
+        let payload = read_payload(asked.body).await?;
+        Ok(request(invocation, target, payload, &asked.headers))
+    }
+
+    /// The same with a payload that is known to be JSON, for a function and a qualifier.
+    pub(crate) fn request_with(
+        &self,
+        invocation: &InvocationId,
+        (name, qualifier): (&str, Option<String>),
+        headers: &HeaderMap,
+        payload: Bytes,
+    ) -> Result<Request, AwsError> {
+        Ok(request(invocation, self.find(name, qualifier)?, payload, headers))
     }
 
     fn find(&self, name: &str, qualifier: Option<String>) -> Result<Target, AwsError> {
@@ -132,20 +166,32 @@ impl Door {
         AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
     }
 
-    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
+    /// Why there is no answer to be read from the outcome; `None`: there is.
+    pub(crate) fn refusal(&self, ended: &Ended) -> Option<AwsError> {
         let Revision { version, function, .. } = &*ended.revision;
+        Some(match &ended.outcome {
+            Outcome::Answer { .. } | Outcome::FunctionError { .. } => return None,
+            Outcome::Throttled(throttle) => AwsError::throttled(*throttle),
+            Outcome::Removed => self.not_found(&function.name, Some(&version.to_string())),
+            Outcome::ServiceError { message } => AwsError::service(message.clone()),
+        })
+    }
+
+    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
+        if let Some(refusal) = self.refusal(&ended) {
+            return Err(refusal);
+        }
         let (payload, content_type, error) = match ended.outcome {
             Outcome::Answer { payload, content_type } => (payload, content_type, None),
-            Outcome::FunctionError { payload, .. } => {
-                (payload, "application/json".to_owned(), Some("Unhandled"))
+            Outcome::FunctionError { payload, kind, .. } => {
+                let word = if kind.as_deref() == Some("Handled") { "Handled" } else { "Unhandled" };
+                (payload, "application/json".to_owned(), Some(word))
             }
-            Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
-            Outcome::Removed => return Err(self.not_found(&function.name, Some(&version.to_string()))),
-            Outcome::ServiceError { message } => return Err(AwsError::service(message)),
+            _ => (Bytes::new(), String::new(), None), // Refused above.
         };
         let mut response = Body::from(payload).into_response();
         let headers = response.headers_mut();
-        if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+        if let Ok(version) = HeaderValue::try_from(ended.revision.version.to_string()) {
             headers.insert("x-amz-executed-version", version);
         }
         if let Ok(content_type) = HeaderValue::try_from(content_type) {
@@ -211,7 +257,7 @@ fn new_event(request: Request) -> NewEvent {
 }
 
 /// Whether the client asks for the end of the log. As Lambda, what is not `Tail` is taken for `None`.
-fn wants_tail(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_tail(headers: &HeaderMap) -> bool {
     headers.get("x-amz-log-type").is_some_and(|value| value == "Tail")
 }
 

@@ -3,6 +3,7 @@
 //!
 //! What is to happen to which sandbox is decided by `brain` and done by `node`; `dispatch` stands between them.
 
+mod access;
 mod admin;
 mod aws_error;
 mod base64;
@@ -15,10 +16,13 @@ mod dispatch;
 #[cfg(test)]
 mod double;
 mod event_queue;
+mod event_stream;
 mod function_toml;
+mod function_url;
 mod functions;
 mod hands;
 mod invoke;
+mod keys;
 mod launch;
 mod log;
 mod metrics;
@@ -26,17 +30,22 @@ mod names;
 mod outcome;
 mod output;
 mod python;
+mod response_stream;
 mod runtime_api;
 mod secret;
 mod server;
+mod sigv4;
 mod socket;
+mod stream;
 
 pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};
 pub use deploy::Deployer;
 pub use event_queue::InvalidDestination;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
+pub use function_url::{Cors, InvokeMode, UrlAuth, UrlSettings};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};
+pub use keys::{Key, Keys, KeysError};
 pub use launch::DataDirError;
 pub use secret::program_layout;
 pub use server::{Server, ServerConfig, ServerError};

@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use axum::serve::ListenerExt;
 use brain::FunctionPlan;
-use events::Queue;
+use events::{OpenError, Queue};
 use node::Node;
 use protocol::FunctionName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::access::Access;
 use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
 use crate::deploy::Deployer;
@@ -25,6 +26,7 @@ use crate::event_queue::{
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
@@ -110,6 +112,18 @@ pub enum ServerError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Others would reach the address, and nothing would keep them out.
+    #[error(
+        "{addr} is reached from other machines, and there is no key to keep anybody out: make one with `dormouse key \
+         add`, or listen at 127.0.0.1"
+    )]
+    NoKeys {
+        /// The address.
+        addr: SocketAddr,
+    },
+    /// The keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
     /// The operator's socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -118,7 +132,7 @@ pub enum ServerError {
     DataDir(#[from] DataDirError),
     /// The queue of asynchronous invocations cannot be had.
     #[error(transparent)]
-    Events(#[from] events::OpenError),
+    Events(#[from] OpenError),
     /// A function's events are to go where none may go.
     #[error("function {function}: {source}")]
     Destination {
@@ -153,17 +167,18 @@ impl Server {
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
         let launcher = Launcher::new(&config.data_dir, &config.region, config.python.clone())?;
+        let keys = Keys::in_dir(&config.data_dir);
         let listener = match config.listen {
+            Some(addr) if !addr.ip().is_loopback() && keys.all()?.is_empty() => {
+                return Err(ServerError::NoKeys { addr });
+            }
             Some(addr) => Some(bind(addr).await?),
             None => None,
         };
         let addr = listener.as_ref().map(|(_, addr)| *addr);
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
-        let (queue, clock) = open_events(&config).await?;
-        let destinations = Destinations::new(&config.destinations);
-        let configs = event_configs(&config.catalogue, &destinations)?;
-        let region: Arc<str> = config.region.as_str().into();
+        let stored = StoredEvents::open(&config).await?;
         let metrics = Metrics::new();
         let dispatch = Dispatch::start(Setup {
             plan: plan(&config),
@@ -176,30 +191,20 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
-        let (dispatch_of_events, catalogue_of_events) = (dispatch.clone(), catalogue.clone());
-        let (events, event_task) = EventQueue::start(event_queue::Setup {
-            queue,
-            clock,
-            hands: Arc::new(Routes {
-                dispatch: dispatch_of_events,
-                catalogue: catalogue_of_events,
-                configs,
-                concurrency: config.concurrency,
-            }),
-            destinations,
-            metrics: metrics.events.clone(),
-            region: Arc::clone(&region),
-        });
+        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics);
+        let region = config.region.as_str().into();
         let router = Door::new(dispatch.clone(), catalogue, events.clone(), region).router();
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, events }.router();
         let (stop, stopped) = watch::channel(false);
-        let door = listener.map(|(listener, _)| {
+        let door = listener.map(|(listener, addr)| {
+            let router = Access::new(keys, addr.ip()).guard(router);
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "TCP_NODELAY");
                 }
             });
+            let router = router.into_make_service_with_connect_info::<SocketAddr>();
             spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
         });
         Ok(Server {
@@ -249,26 +254,60 @@ async fn drain(door: Option<JoinHandle<()>>) {
     }
 }
 
-/// Opening checks the whole file.
-async fn open_events(config: &ServerConfig) -> Result<(Queue, Clock), ServerError> {
-    let (path, bounds, clock) = (config.data_dir.join("events.redb"), config.event_bounds, Clock::start());
-    let failed = |source| events::OpenError::Io { path: config.data_dir.clone(), source };
-    let opened = tokio::task::spawn_blocking(move || Queue::open(&path, bounds, clock.now()));
-    let queue = opened.await.map_err(|error| failed(std::io::Error::other(error)))??;
-    Ok((queue, clock))
+/// The events of earlier runs, and what the functions say of theirs.
+struct StoredEvents {
+    queue: Queue,
+    clock: Clock,
+    destinations: Destinations,
+    configs: EventConfigs,
+}
+
+impl StoredEvents {
+    /// Opening checks the whole file.
+    async fn open(config: &ServerConfig) -> Result<Self, ServerError> {
+        let destinations = Destinations::new(&config.destinations);
+        let configs = event_configs(&config.catalogue, &destinations)?;
+        let (path, bounds, clock) =
+            (config.data_dir.join("events.redb"), config.event_bounds, Clock::start());
+        let failed = |source| OpenError::Io { path: config.data_dir.clone(), source };
+        let opened = tokio::task::spawn_blocking(move || Queue::open(&path, bounds, clock.now()));
+        let queue = opened.await.map_err(|error| failed(std::io::Error::other(error)))??;
+        Ok(Self { queue, clock, destinations, configs })
+    }
+
+    fn work(
+        self,
+        config: &ServerConfig,
+        dispatch: &Dispatch,
+        catalogue: &LiveCatalogue,
+        metrics: &Metrics,
+    ) -> (EventQueue, EventTask) {
+        EventQueue::start(event_queue::Setup {
+            queue: self.queue,
+            clock: self.clock,
+            hands: Arc::new(Routes {
+                dispatch: dispatch.clone(),
+                catalogue: catalogue.clone(),
+                configs: self.configs,
+                concurrency: config.concurrency,
+            }),
+            destinations: self.destinations,
+            metrics: metrics.events.clone(),
+            region: config.region.as_str().into(),
+        })
+    }
 }
 
 /// What the functions' files say of their events.
 fn event_configs(catalogue: &Catalogue, allowed: &Destinations) -> Result<EventConfigs, ServerError> {
     let configs = EventConfigs::default();
     for function in catalogue.iter() {
-        let config = &function.events;
+        let (name, config) = (&function.name, &function.events);
         for target in [&config.on_success, &config.on_failure, &config.dead_letter].into_iter().flatten() {
-            allowed
-                .check(target)
-                .map_err(|source| ServerError::Destination { function: function.name.clone(), source })?;
+            let refused = |source| ServerError::Destination { function: name.clone(), source };
+            allowed.check(target).map_err(refused)?;
         }
-        configs.set(function.name.clone(), None, config.clone());
+        configs.set(name.clone(), None, config.clone());
     }
     Ok(configs)
 }

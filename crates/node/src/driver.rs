@@ -20,7 +20,7 @@ use crate::lazy::Lazy;
 use crate::lineage::Role;
 use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
-use crate::{Exit, WorkingSet, causes, fail_point, regroup};
+use crate::{Exit, WorkingSet, causes, regroup};
 
 /// A process that dies while it is held by ptrace, or by the freezer of version 1, is noticed by looking.
 const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
@@ -192,6 +192,7 @@ impl Driver {
             lazy,
             depth: self.inner.depth,
             hash,
+            device: node.device.as_ref(),
         };
         let put = self.leftover.insert(Put::new(&bed));
         dedup(&mut self.body, &bed, put)
@@ -218,7 +219,7 @@ impl Driver {
                 return SleepError::Gone;
             }
             DedupError::LeftWarm { why } => why.clone(),
-            DedupError::Io { .. } | DedupError::Store(_) => causes(&error),
+            DedupError::Io { .. } | DedupError::NoUserfault { .. } | DedupError::Store(_) => causes(&error),
         };
         tracing::info!(sandbox = %self.inner.id, %why, "left warm");
         node.counters.sleeps_refused.fetch_add(1, Ordering::Relaxed);

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub(crate) use launching::Launched;
 
 use super::operator::Waiters;
-use super::{Done, Ended, Message, OperateError, Plan, Request, Verb};
+use super::{Done, Message, OperateError, Plan, Request, Verb};
 use crate::catalogue::Revision;
 use crate::functions::Function;
 use crate::hands::{NodeHands, SandboxHands};
@@ -25,6 +25,7 @@ use crate::log::{Left, Log};
 use crate::metrics::Metrics;
 use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeApi;
+use crate::stream::Listener;
 
 /// Commands that may wait for one sandbox to settle; the next is refused as busy.
 const LATER_MAX: usize = 4;
@@ -56,7 +57,7 @@ struct Actor {
 /// An invocation that has no answer yet.
 struct Open {
     request: Request,
-    reply: oneshot::Sender<Ended>,
+    listener: Listener,
     /// The log of the sandbox that has it, which is told when it has left.
     log: Option<(Arc<dyn SandboxHands>, Log)>,
 }

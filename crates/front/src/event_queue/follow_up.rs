@@ -112,10 +112,10 @@ struct Letter<'a> {
 /// The message of an error as runtimes report it, cut to what Lambda passes on.
 fn error_message(payload: &[u8]) -> String {
     let value: serde_json::Value = serde_json::from_slice(payload).unwrap_or_default();
-    let mut text = match value["errorMessage"].as_str() {
+    let text = match value["errorMessage"].as_str() {
         Some(text) => text.to_owned(),
         None => String::from_utf8_lossy(payload).into_owned(),
     };
-    text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
-    text
+    let end = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= ERROR_BYTES_MAX);
+    text[..end.last().unwrap_or(0)].to_owned()
 }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
@@ -19,7 +18,7 @@ pub(super) fn append(destinations: &Destinations, path: &Path, line: &[u8]) -> i
     // Without NONBLOCK, to open a pipe that nobody reads would never end.
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = rustix::fs::openat2(&dir, rest, flags, Mode::RUSR | Mode::WUSR, beneath);
-    let mut file = File::from(opened.map(OwnedFd::from)?);
+    let mut file = File::from(opened?);
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -77,7 +76,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let allowed = dir.path().join("allowed");
         std::fs::create_dir(&allowed).unwrap();
-        let destinations = Destinations::new(&[allowed.clone()]);
+        let destinations = Destinations::new(std::slice::from_ref(&allowed));
         let outside = dir.path().join("outside");
         append(&destinations, &outside, b"1").unwrap_err();
         std::os::unix::fs::symlink(&outside, allowed.join("link")).unwrap();

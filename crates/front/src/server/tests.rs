@@ -10,6 +10,7 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+mod access;
 mod log_tail;
 
 use super::*;
@@ -17,6 +18,9 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod events;
+mod streaming;
+mod url;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);

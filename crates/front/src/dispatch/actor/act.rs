@@ -148,7 +148,7 @@ impl Actor {
         }
         let Request { revision, .. } = open.request;
         self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome));
-        drop(open.reply.send(Ended { outcome, revision })); // A client that has hung up needs no answer.
+        open.listener.end(Ended { outcome, revision });
     }
 
     /// Lets something run, and hears of it.
