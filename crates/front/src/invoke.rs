@@ -10,6 +10,7 @@ use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
@@ -20,6 +21,7 @@ use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
+use crate::event_queue::EventQueue;
 use crate::function_url::{self, FunctionUrls};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
@@ -37,13 +39,19 @@ const REQUESTS_MAX: usize = 512;
 pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
+    events: EventQueue,
     region: Arc<str>,
     permits: Arc<Semaphore>,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        catalogue: LiveCatalogue,
+        events: EventQueue,
+        region: Arc<str>,
+    ) -> Self {
+        Self { dispatch, catalogue, events, region, permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     /// All that is served; `access` looks at everything but requests to URLs that are for everybody.
@@ -96,7 +104,7 @@ pub(crate) struct Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = self.permit()?;
+        let _permit = self.permit()?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
         let mut request = self.request(invocation, asked).await?;
@@ -107,12 +115,7 @@ impl Door {
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
-                let dispatch = self.dispatch.clone();
-                tokio::spawn(async move {
-                    let ended = dispatch.invoke(request).await;
-                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(permit); // The event is a request until it is handled.
-                });
+                self.events.accept(new_event(request)).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -210,7 +213,7 @@ struct Target {
 }
 
 /// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
@@ -240,6 +243,18 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
         client_context: headers.get("x-amz-client-context").and_then(client_context),
         cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
         tail: None,
+    }
+}
+
+/// What is kept of a request that nobody waits for.
+fn new_event(request: Request) -> NewEvent {
+    let name = request.revision.function.name.clone();
+    NewEvent {
+        target: events::Target::Function { name, qualifier: request.qualifier },
+        invocation: request.invocation,
+        payload: request.payload,
+        trace_id: request.trace_id,
+        hops: 0,
     }
 }
 

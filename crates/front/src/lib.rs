@@ -15,6 +15,7 @@ mod digest;
 mod dispatch;
 #[cfg(test)]
 mod double;
+mod event_queue;
 mod event_stream;
 mod function_toml;
 mod function_url;
@@ -41,6 +42,7 @@ mod watch;
 pub use catalogue::{Alias, Revision, Version};
 pub use client::{Client, ClientError};
 pub use deploy::Deployer;
+pub use event_queue::InvalidDestination;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use function_url::{Cors, InvokeMode, UrlAuth, UrlSettings};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};

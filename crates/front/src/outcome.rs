@@ -34,6 +34,8 @@ pub(crate) enum Throttle {
     QueueFull,
     /// It waited as long as one may.
     QueuedTooLong,
+    /// Enough events wait already.
+    Events,
     /// The server as a whole has enough to do.
     Requests,
 }

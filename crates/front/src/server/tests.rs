@@ -19,6 +19,7 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod events;
 mod streaming;
 mod url;
 
