@@ -51,6 +51,8 @@ impl AwsError {
                 "Rate Exceeded: no sandbox became free in time.",
                 "ReservedFunctionConcurrentInvocationLimitExceeded",
             ),
+            Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }

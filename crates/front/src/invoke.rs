@@ -13,7 +13,6 @@ use bytes::Bytes;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::aws_error::AwsError;
 use crate::body;
@@ -22,14 +21,12 @@ use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::function_url::{self, FunctionUrls};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
-use crate::outcome::{Outcome, Throttle};
+use crate::outcome::Outcome;
 use crate::response_stream;
+use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
-
-/// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
-const REQUESTS_MAX: usize = 512;
 
 /// What every request needs.
 #[derive(Clone)]
@@ -37,12 +34,12 @@ pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
     region: Arc<str>,
-    permits: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Door {
     pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Self { dispatch, catalogue, region: region.into(), room: Room::new() }
     }
 
     pub(crate) fn router(self) -> Router {
@@ -94,7 +91,7 @@ pub(crate) struct Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = self.permit()?;
+        let place = self.place(&asked.headers)?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
         let mut request = self.request(invocation, asked).await?;
@@ -109,7 +106,7 @@ impl Door {
                 tokio::spawn(async move {
                     let ended = dispatch.invoke(request).await;
                     tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(permit); // The event is a request until it is handled.
+                    drop(place); // The event is a request until it is handled.
                 });
                 Ok(StatusCode::ACCEPTED.into_response())
             }
@@ -120,10 +117,9 @@ impl Door {
         }
     }
 
-    /// One of the places for requests, until it is dropped.
-    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map_err(|_| AwsError::throttled(Throttle::Requests))
+    /// Room for a request with these headers, until it is dropped.
+    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
+        self.room.take(headers)
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {

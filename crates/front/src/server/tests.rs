@@ -18,6 +18,7 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod limits;
 mod streaming;
 mod url;
 
