@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Sandboxes of one function at once, where it does not say
     #[arg(long, value_name = "N", default_value_t = 10)]
     concurrency: usize,
+    /// Invocations at once of all functions together that were deployed as to Lambda
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    account_concurrency: usize,
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
@@ -124,6 +127,7 @@ fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &
         keep_warm: Duration::from_secs(args.keep_warm),
         keep_dedup: Duration::from_secs(args.keep_dedup),
         concurrency: args.concurrency,
+        account_concurrency: args.account_concurrency,
         queue_len: args.queue,
         destinations,
         ..ServerConfig::new(catalogue, data)

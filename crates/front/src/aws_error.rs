@@ -62,6 +62,8 @@ impl AwsError {
             Throttle::Events => {
                 ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
             }
+            Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }

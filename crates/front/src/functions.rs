@@ -41,6 +41,8 @@ pub struct Function {
     pub depth: Depth,
     /// Sandboxes at once.
     pub concurrency: Option<usize>,
+    /// Whether Lambda's limits hold, and what exceeds them is rejected at once. If not, it waits in a queue.
+    pub throttles: bool,
     /// How long an idle sandbox stays warm.
     pub keep_warm: Option<Duration>,
     /// How long a dedup sandbox is kept.
@@ -171,6 +173,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         layout: config.layout,
         depth: config.depth,
         concurrency: config.concurrency,
+        throttles: false,
         keep_warm: config.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: config.keep_dedup_s.map(Duration::from_secs_f64),
         processes: config.processes,

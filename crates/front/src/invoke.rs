@@ -14,7 +14,6 @@ use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::access::Access;
 use crate::aws_error::AwsError;
@@ -25,14 +24,12 @@ use crate::event_queue::EventQueue;
 use crate::function_url::{self, FunctionUrls};
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
-use crate::outcome::{Outcome, Throttle};
+use crate::outcome::Outcome;
 use crate::response_stream;
+use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
-
-/// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
-const REQUESTS_MAX: usize = 512;
 
 /// What every request needs.
 #[derive(Clone)]
@@ -41,7 +38,7 @@ pub(crate) struct Door {
     catalogue: LiveCatalogue,
     events: EventQueue,
     region: Arc<str>,
-    permits: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Door {
@@ -51,7 +48,7 @@ impl Door {
         events: EventQueue,
         region: Arc<str>,
     ) -> Self {
-        Self { dispatch, catalogue, events, region, permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Self { dispatch, catalogue, events, region, room: Room::new() }
     }
 
     /// All that is served; `access` looks at everything but requests to URLs that are for everybody.
@@ -104,7 +101,7 @@ pub(crate) struct Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let _permit = self.permit()?;
+        let _place = self.place(&asked.headers)?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
         let mut request = self.request(invocation, asked).await?;
@@ -125,10 +122,9 @@ impl Door {
         }
     }
 
-    /// One of the places for requests, until it is dropped.
-    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map_err(|_| AwsError::throttled(Throttle::Requests))
+    /// Room for a request with these headers, until it is dropped.
+    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
+        self.room.take(headers)
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {

@@ -36,6 +36,10 @@ pub(crate) enum Throttle {
     QueuedTooLong,
     /// Enough events wait already.
     Events,
+    /// As many invocations run as are reserved for the function.
+    Reserved,
+    /// As many run as the account allows.
+    Account,
     /// The server as a whole has enough to do.
     Requests,
 }

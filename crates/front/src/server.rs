@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use brain::FunctionPlan;
+use brain::{Beyond, FunctionPlan};
 use events::{OpenError, Queue};
 use node::Node;
 use protocol::FunctionName;
@@ -58,6 +58,8 @@ pub struct ServerConfig {
     pub keep_dedup: Duration,
     /// Sandboxes of one function at once, where the function does not say.
     pub concurrency: usize,
+    /// Invocations that may be under way at once, of all functions together that have Lambda's limits.
+    pub account_concurrency: usize,
     /// Invocations of one function that may wait while all its sandboxes are busy.
     pub queue_len: usize,
     /// How long an invocation may wait for a sandbox.
@@ -87,6 +89,7 @@ impl ServerConfig {
             keep_warm: Duration::from_secs(60),
             keep_dedup: Duration::from_secs(3600),
             concurrency: 10,
+            account_concurrency: 1000, // Lambda's.
             queue_len: 100,
             // Longer than a cold start with its ten seconds, shorter than most clients' patience.
             queue_wait: Duration::from_secs(30),
@@ -197,7 +200,7 @@ impl Server {
             metrics: metrics.clone(),
         });
         let catalogue = LiveCatalogue::default();
-        let deployer = Deployer::new(catalogue.clone(), dispatch.clone());
+        let deployer = Deployer::new(catalogue.clone(), dispatch.clone(), config.account_concurrency);
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
@@ -368,12 +371,14 @@ fn plan(config: &ServerConfig) -> Plan {
     Plan {
         region: config.region.clone(),
         init_timeout: config.init_timeout,
+        account: config.account_concurrency,
         function: FunctionPlan {
             concurrency: config.concurrency,
             keep_warm: config.keep_warm,
             keep_dedup: config.keep_dedup,
             queue_len: config.queue_len,
             queue_wait: config.queue_wait,
+            beyond: Beyond::Wait,
         },
     }
 }

@@ -20,6 +20,7 @@ use crate::{Client, ClientError};
 
 mod deploys;
 mod events;
+mod limits;
 mod streaming;
 mod url;
 
