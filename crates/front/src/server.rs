@@ -16,8 +16,10 @@ use tokio::task::JoinHandle;
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
+use crate::control::{Control, DeployedError};
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
+use crate::door;
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
@@ -116,6 +118,9 @@ pub enum ServerError {
     /// The operator's socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The catalogue of deployed functions cannot be opened.
+    #[error(transparent)]
+    Deployed(#[from] DeployedError),
     /// The data directory cannot be written to.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -167,8 +172,14 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
-        let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
+        let url_host = url_host(&config.region, addr);
+        let folders = &config.catalogue;
+        let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
+        let control = Arc::new(opened.await?);
+        let calls = Door::new(dispatch.clone(), catalogue, &config.region);
+        let router = door::router(calls.clone(), &control);
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
+        let admin = admin.fallback_service(door::api(calls, &control));
         let (stop, stopped) = watch::channel(false);
         let door = listener.map(|(listener, addr)| {
             let router = Access::new(keys, addr.ip()).guard(router);
@@ -220,6 +231,12 @@ impl Server {
         self.dispatch.shutdown(PURGE_MAX).await;
         self.admin.abort();
     }
+}
+
+/// What follows the id in the hosts of function URLs. Names below `localhost` need no name server.
+fn url_host(region: &str, addr: Option<SocketAddr>) -> String {
+    let port = addr.map(|addr| format!(":{}", addr.port())).unwrap_or_default();
+    format!("lambda-url.{region}.localhost{port}")
 }
 
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
