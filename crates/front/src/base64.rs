@@ -11,8 +11,8 @@ const ENGINE: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// `bytes` as text.
-pub(crate) fn encode(bytes: &[u8]) -> String {
+/// `bytes` as text, for bodies of Lambda's API.
+pub fn encode(bytes: &[u8]) -> String {
     ENGINE.encode(bytes)
 }
 

@@ -40,7 +40,8 @@ mod socket;
 mod stream;
 
 pub use self::catalogue::{Alias, Revision, Version};
-pub use client::{Client, ClientError};
+pub use base64::encode as base64;
+pub use client::{Client, ClientError, LambdaAnswer};
 pub use control::DeployedError;
 pub use deploy::Deployer;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use axum::serve::ListenerExt;
 use brain::FunctionPlan;
 use node::Node;
+use protocol::FunctionName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -132,6 +133,7 @@ pub struct Server {
     socket: PathBuf,
     dispatch: Dispatch,
     deployer: Deployer,
+    catalogue: LiveCatalogue,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
@@ -176,7 +178,7 @@ impl Server {
         let folders = &config.catalogue;
         let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
         let control = Arc::new(opened.await?);
-        let calls = Door::new(dispatch.clone(), catalogue, &config.region);
+        let calls = Door::new(dispatch.clone(), catalogue.clone(), &config.region);
         let router = door::router(calls.clone(), &control);
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
         let admin = admin.fallback_service(door::api(calls, &control));
@@ -197,6 +199,7 @@ impl Server {
             socket: config.socket,
             dispatch,
             deployer,
+            catalogue,
             door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
             stop,
@@ -212,6 +215,11 @@ impl Server {
     /// For changes of functions, versions and aliases while it runs.
     pub fn deployer(&self) -> &Deployer {
         &self.deployer
+    }
+
+    /// The functions that it serves now.
+    pub fn functions(&self) -> Vec<FunctionName> {
+        self.catalogue.snapshot().keys().cloned().collect()
     }
 
     /// The operator's socket.
