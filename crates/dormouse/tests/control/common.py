@@ -54,14 +54,14 @@ def ask(client, name, event=None, **more):
     return said
 
 
-def refused(code, status, call, **arguments):
+def refused(kind, status, call, /, **arguments):
     """The call fails with this error; returns its message."""
     try:
         answer = call(**arguments)
     except ClientError as error:
         found = (error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"])
-        assert found == (code, status), (found, error)
-        assert type(error).__name__ == code or code in ("ValidationException", "SerializationException"), type(error)
+        assert found == (kind, status), (found, error)
+        assert type(error).__name__ == kind or kind in ("ValidationException", "SerializationException"), type(error)
         return error.response["Error"]["Message"]
     raise AssertionError(f"{call.__name__} was not refused: {answer}")
 
