@@ -20,6 +20,7 @@ use crate::stop::Stop;
   dormouse serve                                   for functions that are deployed to it
   dormouse serve --functions examples/functions    and for those in these folders
   dormouse serve --listen 127.0.0.1:9000 --functions ./functions --data ./state --keep-warm 10
+  dormouse serve --functions ./functions --metrics-listen 127.0.0.1:9001
   curl -d '{\"n\": 3}' http://127.0.0.1:9000/2015-03-31/functions/hello/invocations
   aws lambda list-functions --endpoint-url http://127.0.0.1:9000
   aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
@@ -35,6 +36,9 @@ pub(crate) struct Args {
     /// Where to listen for invocations; only with keys may it be an address that other machines reach
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
+    /// Where to serve /metrics, /healthz and /readyz, to everybody who reaches it [default: on the socket alone]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
     /// A directory with a folder for each function, beside those that are deployed
     #[arg(long, value_name = "DIR")]
     functions: Option<PathBuf>,
@@ -104,6 +108,7 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
 fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {
     ServerConfig {
         listen: Some(args.listen),
+        metrics_listen: args.metrics_listen,
         keep_warm: Duration::from_secs(args.keep_warm),
         keep_dedup: Duration::from_secs(args.keep_dedup),
         concurrency: args.concurrency,

@@ -6,6 +6,7 @@ use axum::Router;
 use axum::middleware;
 use axum::routing::post;
 
+use crate::access::Access;
 use crate::aws_error::AwsError;
 use crate::control::{self, Control};
 use crate::function_url::{self, FunctionUrls};
@@ -26,8 +27,8 @@ pub(crate) fn api(door: Door, control: &Arc<Control>) -> Router {
         .method_not_allowed_fallback(async || AwsError::unknown_operation())
 }
 
-/// The same, and the URLs of functions.
-pub(crate) fn router(door: Door, control: &Arc<Control>) -> Router {
-    let urls = FunctionUrls::new(door.clone(), Arc::clone(control) as _);
-    api(door, control).layer(middleware::from_fn_with_state(urls, function_url::intercept))
+/// The same, and the URLs of functions; `access` looks at everything but requests to URLs that are for everybody.
+pub(crate) fn router(door: Door, control: &Arc<Control>, access: Access) -> Router {
+    let urls = FunctionUrls::new(door.clone(), Arc::clone(control) as _, access.clone());
+    access.guard(api(door, control)).layer(middleware::from_fn_with_state(urls, function_url::intercept))
 }

@@ -38,6 +38,7 @@ mod server;
 mod sigv4;
 mod socket;
 mod stream;
+mod watch;
 
 pub use self::catalogue::{Alias, Revision, Version};
 pub use base64::encode as base64;

@@ -28,6 +28,7 @@ use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
+use crate::watch::Watch;
 
 /// How long running invocations may take to end when the server stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -41,6 +42,8 @@ pub struct ServerConfig {
     /// Where invocations come in. Port 0: any free one, see `Server::addr`. `None`: nowhere, only the operator's
     /// socket is served.
     pub listen: Option<SocketAddr>,
+    /// Where metrics and health can be asked for, by everybody. `None`: on the operator's socket alone.
+    pub metrics_listen: Option<SocketAddr>,
     /// The functions.
     pub catalogue: Catalogue,
     /// Where the server keeps its secret and its runtime files; the folder must exist.
@@ -71,6 +74,7 @@ impl ServerConfig {
         let data_dir = data_dir.into();
         Self {
             listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 9000))),
+            metrics_listen: None,
             catalogue,
             socket: data_dir.join("dormouse.sock"),
             data_dir,
@@ -130,6 +134,7 @@ pub enum ServerError {
 /// A running server. Call `shutdown`; dropping it just stops taking requests.
 pub struct Server {
     addr: Option<SocketAddr>,
+    metrics_addr: Option<SocketAddr>,
     socket: PathBuf,
     dispatch: Dispatch,
     deployer: Deployer,
@@ -137,6 +142,7 @@ pub struct Server {
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
+    watch: Option<JoinHandle<()>>,
     _socket_file: SocketFile,
 }
 
@@ -160,6 +166,10 @@ impl Server {
             None => None,
         };
         let addr = listener.as_ref().map(|(_, addr)| *addr);
+        let metrics_listener = match config.metrics_listen {
+            Some(addr) => Some(bind(addr).await?),
+            None => None,
+        };
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
         let metrics = Metrics::new();
@@ -179,12 +189,20 @@ impl Server {
         let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
         let control = Arc::new(opened.await?);
         let calls = Door::new(dispatch.clone(), catalogue.clone(), &config.region);
-        let router = door::router(calls.clone(), &control);
-        let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
-        let admin = admin.fallback_service(door::api(calls, &control));
         let (stop, stopped) = watch::channel(false);
+        let watch = Watch {
+            dispatch: dispatch.clone(),
+            node: Arc::clone(&node),
+            metrics: metrics.clone(),
+            stopped: stopped.clone(),
+        };
+        let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
+        let watching =
+            metrics_listener.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
+        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch }.router();
+        let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listener.map(|(listener, addr)| {
-            let router = Access::new(keys, addr.ip()).guard(router);
+            let router = door::router(calls, &control, Access::new(keys, addr.ip()));
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {
@@ -196,6 +214,8 @@ impl Server {
         });
         Ok(Server {
             addr,
+            metrics_addr,
+            watch: watching,
             socket: config.socket,
             dispatch,
             deployer,
@@ -210,6 +230,11 @@ impl Server {
     /// Where invocations come in.
     pub fn addr(&self) -> Option<SocketAddr> {
         self.addr
+    }
+
+    /// Where metrics and health can be asked for.
+    pub fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics_addr
     }
 
     /// For changes of functions, versions and aliases while it runs.
@@ -238,6 +263,7 @@ impl Server {
         }
         self.dispatch.shutdown(PURGE_MAX).await;
         self.admin.abort();
+        self.watch.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -115,7 +115,7 @@ impl Control {
             Some(tree) => tree,
             None => {
                 let package = self.packages.get(&record.package).await?;
-                tokio::task::block_in_place(|| self.trees.unpack(&record.package, &package))?
+                self.trees.unpack(&record.package, &package)? // Blocks: nobody else is served yet.
             }
         };
         let function = live::function(name, record, &tree)?;

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 mod access;
 mod log_tail;
+mod watch;
 
 use super::*;
 use crate::double::Double;
