@@ -57,7 +57,7 @@ fn read(payload: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     match payload.strip_prefix('@') {
         Some(file) => {
-            let failed = |error| Failure::io(&format!("read {file}"), &error);
+            let failed = |error| Failure::io(format!("read {file}"), &error);
             let opened = std::fs::File::open(file).map_err(failed)?;
             opened.take(PAYLOAD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
         }

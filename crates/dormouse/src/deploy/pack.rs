@@ -32,7 +32,7 @@ pub(super) fn pack(folder: &Path) -> Result<Vec<u8>, Failure> {
 
 /// All files and links below `dir`, relative to `root`.
 fn collect(root: &Path, dir: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let failed = |error| Failure::io(&format!("read {}", dir.display()), &error);
+    let failed = |error| Failure::io(format!("read {}", dir.display()), &error);
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         if LEFT_OUT.iter().any(|name| entry.file_name() == *name) {
@@ -54,7 +54,7 @@ fn add(
     left: &mut u64,
 ) -> Result<(), Failure> {
     let path = folder.join(file);
-    let failed = |error| Failure::io(&format!("read {}", path.display()), &error);
+    let failed = |error| Failure::io(format!("read {}", path.display()), &error);
     let zip_failed = |error: zip::result::ZipError| Failure::of(&error);
     let name = file.to_string_lossy();
     let meta = path.symlink_metadata().map_err(failed)?;

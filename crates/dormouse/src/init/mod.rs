@@ -73,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn write(folder: &Path, language: Language, name: &FunctionName) -> Result<(), Failure> {
     for (path, text, is_executable) in language.files() {
         let path = folder.join(path);
-        let failed = |error| Failure::io(&format!("write {}", path.display()), &error);
+        let failed = |error| Failure::io(format!("write {}", path.display()), &error);
         fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(failed)?;
         fs::write(&path, text.replace("\"NAME\"", &format!("\"{name}\""))).map_err(failed)?;
         let mode = if *is_executable { 0o755 } else { 0o644 };
