@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, ps, rm, run, serve,
-    sleep, stats, wake,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, openapi, ps, rm,
+    run, serve, sleep, stats, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -69,6 +69,8 @@ enum Command {
     /// Make, list and remove the keys that calls are signed with
     #[command(subcommand)]
     Key(key::Command),
+    /// Print what a server can be asked over HTTP, as an OpenAPI document
+    Openapi(openapi::Args),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -136,6 +138,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(args, &data),
         Command::Rm(args) => rm::run(args, &data),
         Command::Init(args) => init::run(args),
+        Command::Openapi(args) => openapi::run(args),
         Command::Run(args) => return run::run(args, &data),
         Command::Ps(args) => ps::run(args, &data),
         Command::Sleep(args) => sleep::run(args, &data),

@@ -16,6 +16,7 @@ mod invoke;
 mod key;
 mod lambda;
 mod list;
+mod openapi;
 mod output;
 mod ps;
 mod python;
