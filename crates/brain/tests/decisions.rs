@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use brain::{Action, Brain, Event, FunctionPlan, Policy, StartId};
+use brain::{Action, Brain, Event, FunctionPlan, Origin, Policy, StartId};
 use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
 
 fn name() -> FunctionName {
@@ -121,6 +121,29 @@ fn an_idle_sandbox_sleeps_after_keep_warm_and_goes_after_keep_dedup() {
          114 tick        -> purge 1
          114.1 gone 1",
     );
+}
+
+/// What snapshots are made of.
+#[test]
+fn a_snapshot_is_made_before_anybody_asks_and_sleeps_at_once() {
+    let id = RevisionId(1);
+    let mut brain = Brain::new(Policy::Fixed);
+    brain.set_revision(id, name(), plan());
+    let start = StartId(1);
+    let prepared = brain.handle(Duration::ZERO, Event::Prepare { revision: id });
+    assert_eq!(prepared, [Action::Start { start, revision: id }]);
+    assert_eq!(brain.handle(Duration::ZERO, Event::Prepare { revision: id }), []);
+    let sandbox = SandboxId(1);
+    assert_eq!(brain.handle(Duration::ZERO, Event::Started { start, sandbox }), []);
+    let slept = brain.handle(Duration::ZERO, Event::Snapshot { sandbox });
+    assert_eq!(slept, [Action::Sleep { sandbox }]);
+    brain.handle(Duration::ZERO, Event::Slept { sandbox });
+    let invocation = InvocationId("a".to_owned());
+    let invoked =
+        brain.handle(Duration::ZERO, Event::Invoke { invocation: invocation.clone(), revision: id });
+    assert_eq!(invoked, [Action::Wake { sandbox }]);
+    let woke = brain.handle(Duration::ZERO, Event::Woke { sandbox, restored: true });
+    assert_eq!(woke, [Action::Assign { invocation, sandbox, origin: Origin::Dedup }]);
 }
 
 #[test]

@@ -79,6 +79,7 @@ pub(crate) struct FunctionToml {
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
+    pub(crate) snap_start: bool,
     pub(crate) url: Option<Url>,
 }
 
@@ -100,6 +101,7 @@ impl Default for FunctionToml {
             processes: 1024,  // Lambda's limit, threads included.
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
+            snap_start: false,
             url: None,
         }
     }

@@ -123,6 +123,21 @@ pub(crate) struct FunctionUrls {
     lookup: Arc<dyn UrlLookup>,
 }
 
+/// Answers requests to URLs that are open to all, before anybody is asked who he is.
+pub(crate) async fn intercept_open(
+    State(urls): State<FunctionUrls>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let (head, body) = request.into_parts();
+    let address = Address::of(&head);
+    let is_open = |url: &FunctionUrl| url.settings.auth == UrlAuth::None;
+    match address.as_ref().and_then(|address| urls.lookup.find(&address.id)).filter(is_open) {
+        Some(_) => intercept(State(urls), Request::from_parts(head, body), next).await,
+        None => next.run(Request::from_parts(head, body)).await,
+    }
+}
+
 /// Answers requests to URLs; all others go on to the API.
 pub(crate) async fn intercept(State(urls): State<FunctionUrls>, request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();

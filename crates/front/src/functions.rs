@@ -50,6 +50,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// Whether it has snapshot hooks: one sandbox is made, and sleeps, before anybody asks.
+    pub snap_start: bool,
     /// How it is reached by a URL of its own, if it is.
     pub url: Option<UrlSettings>,
 }
@@ -172,6 +174,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        snap_start: config.snap_start,
         url: config.url.and_then(Url::settings),
         root,
     })

@@ -45,8 +45,13 @@ impl Door {
         Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
+    /// The functions that plain HTTP requests reach.
+    pub(crate) fn urls(&self) -> FunctionUrls {
+        FunctionUrls::new(self.clone(), Arc::new(self.catalogue.clone()))
+    }
+
     pub(crate) fn router(self) -> Router {
-        let urls = FunctionUrls::new(self.clone(), Arc::new(self.catalogue.clone()));
+        let urls = self.urls();
         Router::new()
             .route("/2015-03-31/functions", get(list))
             .route("/2015-03-31/functions/", get(list))

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use node::{LaunchSpec, Layout, Limits, Output, Sharing};
 
 use crate::catalogue::Revision;
+use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
 use crate::python::{Interpreter, Interpreters, PythonError, search_path};
@@ -18,6 +19,9 @@ use crate::secret::NodeSecret;
 
 /// The runtime client for interpreters that have none.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// What starts extensions, in the folder of runtime clients.
+const STARTER: &str = "with-extensions.sh";
 
 const MIB: u64 = 1024 * 1024;
 
@@ -65,6 +69,8 @@ impl Launcher {
         let runtime_dir = runtime_dir.canonicalize().map_err(at(&runtime_dir))?;
         let bootstrap = runtime_dir.join("bootstrap.py");
         std::fs::write(&bootstrap, BOOTSTRAP).map_err(at(&bootstrap))?;
+        let starter = runtime_dir.join(STARTER);
+        std::fs::write(&starter, extension_files::STARTER).map_err(at(&starter))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let region = region.to_owned();
         Ok(Self { runtime_dir, region, secret, interpreters: Interpreters::new(python) })
@@ -82,6 +88,14 @@ impl Launcher {
                 (python.path.clone().into(), self.python_args(function, &python))
             }
         };
+        // The secret places hold for the first program that is started, and here that is a shell.
+        let (program, args, layout) = if extension_files::of(&function.root).is_empty() {
+            (program, args, self.layout(function))
+        } else {
+            let starter = self.runtime_dir.join(STARTER);
+            let (program, args) = extension_files::beside(&starter, program, args);
+            (program, args, Layout::Random)
+        };
         Ok(LaunchSpec {
             name: function.name.to_string(),
             program,
@@ -89,7 +103,7 @@ impl Launcher {
             env: env.into_iter().collect(),
             cwd: Some(function.root.clone()),
             limits: limits(function),
-            layout: self.layout(function),
+            layout,
             sharing: sharing(function),
             depth: function.depth,
             stdout: Output::To(own.stdout),
@@ -148,7 +162,8 @@ impl Launcher {
         set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string());
         set("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name));
         set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
-        set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned());
+        let kind = if function.snap_start { "snap-start" } else { "on-demand" };
+        set("AWS_LAMBDA_INITIALIZATION_TYPE", kind.to_owned());
         env.insert("LAMBDA_TASK_ROOT".into(), function.root.clone().into());
         env.insert("LAMBDA_RUNTIME_DIR".into(), self.runtime_dir.clone().into());
         env

@@ -16,6 +16,7 @@ mod dispatch;
 #[cfg(test)]
 mod double;
 mod event_stream;
+mod extension_files;
 mod function_toml;
 mod function_url;
 mod functions;

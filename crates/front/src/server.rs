@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::middleware::from_fn_with_state;
 use axum::serve::ListenerExt;
 use brain::FunctionPlan;
 use node::Node;
@@ -18,6 +19,7 @@ use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
+use crate::function_url;
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
@@ -167,11 +169,13 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
-        let router = Door::new(dispatch.clone(), catalogue, &config.region).router();
+        let door = Door::new(dispatch.clone(), catalogue, &config.region);
+        let (urls, router) = (door.urls(), door.router());
         let admin = Admin { dispatch: dispatch.clone(), node, metrics }.router();
         let (stop, stopped) = watch::channel(false);
         let door = listener.map(|(listener, addr)| {
             let router = Access::new(keys, addr.ip()).guard(router);
+            let router = router.layer(from_fn_with_state(urls, function_url::intercept_open));
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {

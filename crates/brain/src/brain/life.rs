@@ -1,12 +1,12 @@
 //! The life of a sandbox: what its events mean for it, and for those who wait.
 
-use protocol::{InvocationId, SandboxId};
+use protocol::{InvocationId, RevisionId, SandboxId};
 
 use super::{Brain, Turn};
 use crate::deadlines::Due;
 use crate::policy::SETTLES_WITHIN;
 use crate::sandbox::{Phase, Sandbox};
-use crate::{Action, Origin, StartId, Why};
+use crate::{Action, Demand, Origin, StartId, Why};
 
 impl Brain {
     pub(super) fn started(&mut self, turn: &mut Turn, start: StartId, id: SandboxId) {
@@ -35,6 +35,22 @@ impl Brain {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         if matches!(sandbox.phase, Phase::Starting | Phase::Settling | Phase::Busy(None)) {
             self.rest(turn, id);
+        }
+    }
+
+    /// Like one that is ready; but its memory is at its smallest now, and how long it may stay warm does not count.
+    pub(super) fn snapshot(&mut self, turn: &mut Turn, id: SandboxId) {
+        self.ready(turn, id);
+        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.phase == Phase::Warm) {
+            self.sleep(turn, id, false);
+        }
+    }
+
+    /// As if one invocation waited.
+    pub(super) fn prepare(&mut self, turn: &mut Turn, id: RevisionId) {
+        let is_bare = |r: &super::Revision| !r.is_retired && r.starting == 0 && r.sandboxes.is_empty();
+        if self.revisions.get(&id).is_some_and(is_bare) {
+            self.start(turn, id, Demand { waiting: 1, coming: 0, alive: 0 });
         }
     }
 

@@ -17,6 +17,7 @@ use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
+mod beside;
 mod deploys;
 mod streaming;
 mod url;

@@ -46,6 +46,7 @@ async fn url_bench() -> Bench {
             ("echo", "lambda_function.py", ECHO, "url = true"),
             ("cors", "lambda_function.py", ECHO, CORS_TOML),
             ("streamer", "bootstrap", STREAMER, "[url]\nmode = 'RESPONSE_STREAM'"),
+            ("signed", "lambda_function.py", ECHO, "[url]\nauth = 'AWS_IAM'"),
             ("plain", "lambda_function.py", ECHO, ""),
         ] {
             let root = functions.join(name);
@@ -121,6 +122,9 @@ async fn a_browser_hears_what_it_may_do_without_the_function() {
     let page = bench.page("GET /url/cors/", &headers, "").await;
     let allowed = &page.headers["access-control-allow-origin"];
     assert_eq!((page.status, allowed), (203, &"https://a.example".parse().unwrap()));
+    // What is not open to all is closed to pages of others, and to who comes by a name that is not ours.
+    let page = bench.page("GET /url/signed/", &headers, "").await;
+    assert_eq!(page.status, 403);
 }
 
 #[tokio::test]
