@@ -15,6 +15,8 @@ use crate::function_url::UrlSettings;
 pub enum Runtime {
     /// A Python interpreter with a runtime client.
     Python,
+    /// Node with a runtime client.
+    NodeJs,
     /// Its own `bootstrap`, which speaks the Runtime API itself.
     Provided,
 }

@@ -20,6 +20,13 @@ use crate::secret::NodeSecret;
 /// The runtime client for interpreters that have none.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
 
+/// The runtime client for packages that bring none, in the folder of runtime clients.
+const NODE_BOOTSTRAP: &str = "bootstrap.mjs";
+
+/// Amazon's runtime client for Node, where npm puts it in a package; its first versions had the second name.
+const NODE_RIC: [&str; 2] =
+    ["node_modules/aws-lambda-ric/bin/index.mjs", "node_modules/aws-lambda-ric/bin/index.js"];
+
 /// What starts extensions, in the folder of runtime clients.
 const STARTER: &str = "with-extensions.sh";
 
@@ -69,6 +76,8 @@ impl Launcher {
         let runtime_dir = runtime_dir.canonicalize().map_err(at(&runtime_dir))?;
         let bootstrap = runtime_dir.join("bootstrap.py");
         std::fs::write(&bootstrap, BOOTSTRAP).map_err(at(&bootstrap))?;
+        let node_bootstrap = runtime_dir.join(NODE_BOOTSTRAP);
+        std::fs::write(&node_bootstrap, include_str!("bootstrap.mjs")).map_err(at(&node_bootstrap))?;
         let starter = runtime_dir.join(STARTER);
         std::fs::write(&starter, extension_files::STARTER).map_err(at(&starter))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
@@ -82,6 +91,7 @@ impl Launcher {
         let mut env = self.environment(revision, &own);
         let (program, args) = match function.runtime {
             Runtime::Provided => (function.root.join("bootstrap").into(), Vec::new()),
+            Runtime::NodeJs => ("node".into(), node_args(function, &self.runtime_dir)),
             Runtime::Python => {
                 let python = self.interpreters.get(function.python.as_deref())?;
                 env.insert("AWS_EXECUTION_ENV".into(), format!("AWS_Lambda_python{}", python.version).into());
@@ -168,6 +178,12 @@ impl Launcher {
         env.insert("LAMBDA_RUNTIME_DIR".into(), self.runtime_dir.clone().into());
         env
     }
+}
+
+fn node_args(function: &Function, runtime_dir: &Path) -> Vec<OsString> {
+    let brought = NODE_RIC.iter().map(|ric| function.root.join(ric)).find(|ric| ric.is_file());
+    let client = brought.unwrap_or_else(|| runtime_dir.join(NODE_BOOTSTRAP));
+    vec![client.into(), function.handler.clone().into()]
 }
 
 fn limits(function: &Function) -> Limits {

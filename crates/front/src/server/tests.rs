@@ -19,6 +19,7 @@ use crate::{Client, ClientError};
 
 mod beside;
 mod deploys;
+mod javascript;
 mod streaming;
 mod url;
 
