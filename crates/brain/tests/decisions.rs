@@ -1,96 +1,14 @@
-//! What the brain decides, as stories: one line an event and the actions it brings.
+//! What the brain decides about the sandboxes of one revision.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test may stop where it stands.
 
+mod story;
+
 use std::time::Duration;
 
-use brain::{Action, Brain, Event, FunctionPlan, Origin, Policy, StartId};
-use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
-
-fn name() -> FunctionName {
-    "f".parse().unwrap()
-}
-
-/// Two sandboxes, warm for 10 s, asleep for 100 s, one place in the queue, 30 s of waiting.
-fn plan() -> FunctionPlan {
-    FunctionPlan {
-        concurrency: 2,
-        keep_warm: Duration::from_secs(10),
-        keep_dedup: Duration::from_secs(100),
-        queue_len: 1,
-        queue_wait: Duration::from_secs(30),
-    }
-}
-
-fn one_sandbox() -> FunctionPlan {
-    FunctionPlan { concurrency: 1, ..plan() }
-}
-
-/// Reads `ready 1` and the like; a start and its sandbox bear the same number. `invoke a` is for revision 1,
-/// `invoke a 2` for revision 2; `retire 1 2` has 2 succeed 1.
-fn event(text: &str) -> Event {
-    let (verb, object) = text.split_once(' ').unwrap_or((text, ""));
-    let (object, second) = object.split_once(' ').unwrap_or((object, ""));
-    let number = || object.parse::<u64>().unwrap();
-    let other = || second.parse::<u64>().ok().map(RevisionId);
-    let sandbox = || SandboxId(number());
-    match verb {
-        "invoke" => {
-            let revision = other().unwrap_or(RevisionId(1));
-            Event::Invoke { invocation: InvocationId(object.to_owned()), revision }
-        }
-        "retire" => Event::Retire { revision: RevisionId(number()), successor: other() },
-        "started" => Event::Started { start: StartId(number()), sandbox: sandbox() },
-        "start-failed" => Event::StartFailed { start: StartId(number()) },
-        "ready" => Event::Ready { sandbox: sandbox() },
-        "init-failed" => Event::InitFailed { sandbox: sandbox() },
-        "answered" => Event::Answered { sandbox: sandbox() },
-        "not-taken" => Event::NotTaken { sandbox: sandbox() },
-        "slept" => Event::Slept { sandbox: sandbox() },
-        "left-warm" => Event::LeftWarm { sandbox: sandbox() },
-        "woke" => Event::Woke { sandbox: sandbox(), restored: true },
-        "thawed" => Event::Woke { sandbox: sandbox(), restored: false },
-        "checked" => Event::Checked { sandbox: sandbox() },
-        "gone" => Event::Gone { sandbox: sandbox() },
-        "sleep" => Event::Sleep { sandbox: sandbox() },
-        "wake" => Event::Wake { sandbox: sandbox() },
-        "check" => Event::Check { sandbox: sandbox() },
-        "purge" => Event::Purge { sandbox: sandbox() },
-        "tick" => Event::Tick,
-        other => panic!("no event {other:?}"),
-    }
-}
-
-fn words(action: &Action) -> String {
-    match action {
-        Action::Start { start, .. } => format!("start {}", start.0),
-        Action::Assign { invocation, sandbox, origin } => {
-            format!("assign {invocation} to {sandbox} {origin:?}").to_lowercase()
-        }
-        Action::Sleep { sandbox } => format!("sleep {sandbox}"),
-        Action::Wake { sandbox } => format!("wake {sandbox}"),
-        Action::Check { sandbox } => format!("check {sandbox}"),
-        Action::Purge { sandbox } => format!("purge {sandbox}"),
-        Action::Reject { invocation, why } => format!("reject {invocation} {why:?}"),
-        Action::Refuse { sandbox, state } => {
-            format!("refuse {sandbox} {}", state.map_or("unknown", |s| s.as_str()))
-        }
-    }
-}
-
-/// Each line: `SECONDS EVENT -> ACTION, ACTION`. There are three revisions of one function.
-#[track_caller]
-fn check(plan: FunctionPlan, story: &str) {
-    let mut brain = Brain::new(Policy::Fixed);
-    (1..=3).for_each(|revision| brain.set_revision(RevisionId(revision), name(), plan.clone()));
-    for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let (cause, expected) = line.split_once("->").unwrap_or((line, ""));
-        let (seconds, what) = cause.trim().split_once(' ').unwrap();
-        let now = Duration::from_secs_f64(seconds.parse().unwrap());
-        let actions: Vec<_> = brain.handle(now, event(what)).iter().map(words).collect();
-        assert_eq!(actions.join(", "), expected.trim(), "in: {line}");
-    }
-}
+use brain::{Brain, Policy};
+use protocol::RevisionId;
+use story::{check, event, name, one_sandbox, plan};
 
 #[test]
 fn the_first_invocation_starts_a_sandbox_and_the_next_finds_it_warm() {
@@ -123,27 +41,18 @@ fn an_idle_sandbox_sleeps_after_keep_warm_and_goes_after_keep_dedup() {
     );
 }
 
-/// What snapshots are made of.
 #[test]
 fn a_snapshot_is_made_before_anybody_asks_and_sleeps_at_once() {
-    let id = RevisionId(1);
-    let mut brain = Brain::new(Policy::Fixed);
-    brain.set_revision(id, name(), plan());
-    let start = StartId(1);
-    let prepared = brain.handle(Duration::ZERO, Event::Prepare { revision: id });
-    assert_eq!(prepared, [Action::Start { start, revision: id }]);
-    assert_eq!(brain.handle(Duration::ZERO, Event::Prepare { revision: id }), []);
-    let sandbox = SandboxId(1);
-    assert_eq!(brain.handle(Duration::ZERO, Event::Started { start, sandbox }), []);
-    let slept = brain.handle(Duration::ZERO, Event::Snapshot { sandbox });
-    assert_eq!(slept, [Action::Sleep { sandbox }]);
-    brain.handle(Duration::ZERO, Event::Slept { sandbox });
-    let invocation = InvocationId("a".to_owned());
-    let invoked =
-        brain.handle(Duration::ZERO, Event::Invoke { invocation: invocation.clone(), revision: id });
-    assert_eq!(invoked, [Action::Wake { sandbox }]);
-    let woke = brain.handle(Duration::ZERO, Event::Woke { sandbox, restored: true });
-    assert_eq!(woke, [Action::Assign { invocation, sandbox, origin: Origin::Dedup }]);
+    check(
+        plan(),
+        "0 prepare 1 -> start 1
+         0 prepare 1
+         0 started 1
+         1 snapshot 1 -> sleep 1
+         2 slept 1
+         3 invoke a -> wake 1
+         4 woke 1 -> assign a to 1 dedup",
+    );
 }
 
 #[test]
@@ -449,126 +358,6 @@ fn a_check_is_not_broken_off() {
          1 invoke b
          2 checked 1  -> assign b to 1 warm",
     );
-}
-
-#[test]
-fn those_who_wait_for_a_retired_revision_go_before_those_of_its_successor() {
-    check(
-        one_sandbox(),
-        "0 invoke a     -> start 1
-         0 invoke b
-         0 invoke c 2   -> start 2
-         0 retire 1 2
-         1 started 2
-         1 ready 2      -> assign a to 2 cold
-         2 answered 2
-         2 ready 2      -> assign b to 2 warm
-         2 started 1    -> purge 1
-         3 answered 2
-         3 ready 2      -> assign c to 2 warm",
-    );
-}
-
-#[test]
-fn a_retired_revision_finishes_what_it_serves_and_loses_the_rest() {
-    check(
-        plan(),
-        "0 invoke a     -> start 1
-         0 invoke b     -> start 2
-         0 started 1
-         0 started 2
-         1 ready 1      -> assign a to 1 cold
-         1 ready 2      -> assign b to 2 cold
-         2 answered 2
-         2 ready 2
-         3 retire 1 2   -> purge 2
-         3 invoke c     -> start 3
-         4 answered 1
-         4 ready 1      -> purge 1
-         5 started 3
-         5 ready 3      -> assign c to 3 cold",
-    );
-}
-
-#[test]
-fn sleepers_and_those_falling_asleep_go_with_their_revision() {
-    check(
-        plan(),
-        "0 invoke a     -> start 1
-         0 invoke b     -> start 2
-         0 started 1
-         0 started 2
-         0 ready 1      -> assign a to 1 cold
-         0 ready 2      -> assign b to 2 cold
-         0 answered 1
-         0 ready 1
-         1 answered 2
-         1 ready 2
-         10 tick        -> sleep 1
-         10.5 slept 1
-         11 tick        -> sleep 2
-         11 retire 1 2  -> purge 1, purge 2
-         11 left-warm 2
-         11 gone 1
-         11 gone 2",
-    );
-}
-
-#[test]
-fn a_retired_revision_without_a_successor_rejects_who_waits_and_who_comes() {
-    check(
-        one_sandbox(),
-        "0 invoke a        -> start 1
-         0 started 1
-         1 ready 1         -> assign a to 1 cold
-         2 invoke b
-         3 retire 1        -> reject b UnknownRevision
-         3 invoke c        -> reject c UnknownRevision
-         4 gone 1          -> reject a Died",
-    );
-}
-
-#[test]
-fn who_comes_late_is_served_by_the_last_successor() {
-    check(
-        plan(),
-        "0 retire 1 2
-         0 retire 2 3
-         1 invoke a     -> start 1
-         1 retire 3 1   -> reject a UnknownRevision
-         1 invoke b     -> reject b UnknownRevision",
-    );
-}
-
-#[test]
-fn a_failed_start_of_a_retired_revision_blames_nobody() {
-    check(
-        plan(),
-        "0 invoke a       -> start 1
-         0 retire 1 2     -> start 2
-         1 start-failed 1
-         1 started 2
-         2 ready 2        -> assign a to 2 cold",
-    );
-}
-
-#[test]
-fn what_could_not_be_handed_over_goes_to_the_successor() {
-    check(
-        plan(),
-        "0 invoke a     -> start 1
-         0 started 1
-         0 ready 1      -> assign a to 1 cold
-         0 retire 1 2
-         0 not-taken 1  -> purge 1, start 2",
-    );
-}
-
-#[test]
-fn an_unknown_revision_is_rejected() {
-    let mut brain = Brain::new(Policy::Fixed);
-    let actions = brain.handle(Duration::ZERO, event("invoke a"));
-    assert_eq!(actions.iter().map(words).collect::<Vec<_>>(), ["reject a UnknownRevision"]);
 }
 
 #[test]

@@ -204,7 +204,7 @@ async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
     }
     call.report_if_ready().await?;
     let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
-    call.desk().phase = Phase::Serving(offer.invocation.clone());
+    call.desk().take(Phase::Serving(offer.invocation.clone()));
     invocation_response(offer)
 }
 

@@ -40,6 +40,8 @@ pub(super) struct Desk {
     /// External extensions that have not registered yet.
     expected: Vec<String>,
     is_told: bool,
+    /// Something was offered that the runtime has not taken yet.
+    is_offered: bool,
 }
 
 /// A registered extension.
@@ -62,14 +64,21 @@ pub(super) struct Wants {
 impl Desk {
     pub(super) fn new(about: &About) -> Desk {
         let expected = about.extensions.clone();
-        Desk { phase: Phase::Init, pending: None, extensions: Vec::new(), expected, is_told: false }
+        Desk {
+            phase: Phase::Init,
+            pending: None,
+            extensions: Vec::new(),
+            expected,
+            is_told: false,
+            is_offered: false,
+        }
     }
 
     /// Whether all have come to rest, and nobody was told yet. Whoever asks tells.
     pub(super) fn is_news(&mut self) -> bool {
         let runtime_rests = matches!(self.phase, Phase::Waiting | Phase::Snapshot);
         let all_rest = self.expected.is_empty() && self.extensions.iter().all(|one| one.is_resting);
-        let is_news = runtime_rests && all_rest && !self.is_told;
+        let is_news = runtime_rests && all_rest && !self.is_told && !self.is_offered;
         self.is_told |= is_news;
         is_news
     }
@@ -104,9 +113,15 @@ impl Desk {
         found.ok_or(Wrong::Extension("Extension.UnknownExtensionIdentifier"))
     }
 
+    /// The runtime has taken what was offered.
+    pub(super) fn take(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.is_offered = false;
+    }
+
     /// An invocation is on its way to the runtime: those who want to hear of it do.
     pub(super) fn begin(&mut self, offer: &Offer) {
-        self.is_told = false;
+        (self.is_told, self.is_offered) = (false, true);
         let event = json!({
             "eventType": "INVOKE",
             "deadlineMs": offer.deadline_ms as u64,

@@ -23,7 +23,7 @@ pub(super) async fn next(State(call): State<Call>) -> Result<StatusCode, Wrong> 
     let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
     let mut desk = call.desk();
     desk.pending = Some((offer, Instant::now()));
-    desk.phase = Phase::Restoring;
+    desk.take(Phase::Restoring);
     Ok(StatusCode::OK)
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 mod access;
 mod log_tail;
+mod watch;
 
 use super::*;
 use crate::double::Double;
@@ -19,7 +20,9 @@ use crate::{Client, ClientError};
 
 mod beside;
 mod deploys;
+mod events;
 mod javascript;
+mod limits;
 mod streaming;
 mod url;
 

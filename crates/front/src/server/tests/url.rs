@@ -122,9 +122,8 @@ async fn a_browser_hears_what_it_may_do_without_the_function() {
     let page = bench.page("GET /url/cors/", &headers, "").await;
     let allowed = &page.headers["access-control-allow-origin"];
     assert_eq!((page.status, allowed), (203, &"https://a.example".parse().unwrap()));
-    // What is not open to all is closed to pages of others, and to who comes by a name that is not ours.
-    let page = bench.page("GET /url/signed/", &headers, "").await;
-    assert_eq!(page.status, 403);
+    // What is not for everybody is closed to pages of others.
+    assert_eq!(bench.page("GET /url/signed/", &headers, "").await.status, 403);
 }
 
 #[tokio::test]
