@@ -19,6 +19,7 @@ mod door;
 mod double;
 mod event_queue;
 mod event_stream;
+mod extension_files;
 mod function_toml;
 mod function_url;
 mod functions;

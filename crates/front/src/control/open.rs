@@ -124,7 +124,7 @@ impl Control {
         };
         let function = live::function(name, record, &tree)?;
         if let Some(version) = live::version(number) {
-            self.deployer.put(version, function).await;
+            self.deployer.put(version, live::at_version(version, function)).await;
         }
         Ok(())
     }
@@ -134,6 +134,7 @@ impl Control {
 fn of_folder(function: &Function) -> VersionRecord {
     let runtime = match function.runtime {
         Runtime::Python => "python3",
+        Runtime::NodeJs => "nodejs20.x",
         Runtime::Provided => "provided.al2023",
     };
     VersionRecord {
