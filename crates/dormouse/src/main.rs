@@ -11,6 +11,7 @@ mod doctor;
 mod failure;
 mod guard;
 mod key;
+mod logs;
 mod output;
 mod ps;
 mod python;

@@ -1,15 +1,19 @@
 //! The other end of the admin socket, for the command line.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use protocol::{CheckRecord, SandboxId, SandboxRecord, StatsRecord};
+use protocol::{CheckRecord, FunctionName, SandboxId, SandboxRecord, StatsRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+type Sender = hyper::client::conn::http1::SendRequest<Empty<Bytes>>;
 
 /// The largest answer: some thousand sandboxes have records of a few kilobytes each.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -100,12 +104,50 @@ impl Client {
         String::from_utf8(bytes.into()).map_err(|error| self.broken(error))
     }
 
+    /// The last `lines` that a function logged, and, to follow it, all that come: until `take` says that it has had
+    /// enough, or the server stops.
+    pub async fn logs(
+        &self,
+        function: &FunctionName,
+        lines: usize,
+        follow: bool,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/logs/{function}?lines={lines}&follow={follow}");
+        let (_sender, response) = self.begin(Method::GET, &path).await?;
+        let status = response.status();
+        if !status.is_success() {
+            return Err(refused(status, &self.collect(response).await?));
+        }
+        let mut body = response.into_body();
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|error| self.broken(error))?.into_data() else { continue };
+            if take(&piece).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn read<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
         let bytes = self.send(method, path).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
     }
 
     async fn send(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+        let (_sender, response) = self.begin(method, path).await?;
+        let status = response.status();
+        let bytes = self.collect(response).await?;
+        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| self.broken(error))?.to_bytes())
+    }
+
+    /// Sends a request; the connection lives as long as the sender.
+    async fn begin(&self, method: Method, path: &str) -> Result<(Sender, Response<Incoming>), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
@@ -113,10 +155,7 @@ impl Client {
         let request = Request::builder().method(method).uri(path).header("host", "dormouse");
         let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.broken(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
-        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+        Ok((sender, response))
     }
 
     fn unreachable(&self, error: std::io::Error) -> ClientError {

@@ -14,6 +14,7 @@ use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 use crate::access::Access;
 use crate::aws_error::AwsError;
@@ -21,7 +22,7 @@ use crate::body;
 use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::function_url::{self, FunctionUrls};
-use crate::log::TailSlot;
+use crate::log::{TailSlot, request_span};
 use crate::names::{self, FunctionRef};
 use crate::outcome::{Outcome, Throttle};
 use crate::response_stream;
@@ -78,7 +79,7 @@ async fn invoke(
 ) -> Response {
     let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
     let asked = Asked { name, qualifier: query.qualifier, headers, body };
-    let answered = door.answer(&invocation, asked).await;
+    let answered = door.answer(&invocation, asked).instrument(request_span(&invocation)).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if let Ok(id) = HeaderValue::try_from(invocation.0) {
         response.headers_mut().insert("x-amzn-requestid", id);

@@ -24,6 +24,7 @@ mod invoke;
 mod keys;
 mod launch;
 mod log;
+mod log_store;
 mod metrics;
 mod names;
 mod outcome;

@@ -23,6 +23,7 @@ use crate::hands::NodeHands;
 use crate::invoke::Door;
 use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
+use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
 use crate::watch::Watch;
@@ -166,7 +167,10 @@ impl Server {
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
         let metrics = Metrics::new();
+        let log_dir = config.data_dir.join("logs");
+        let logs = LogStore::start(&log_dir).map_err(|source| DataDirError { path: log_dir, source })?;
         let dispatch = Dispatch::start(Setup {
+            logs: logs.clone(),
             plan: plan(&config),
             launcher: Arc::new(launcher),
             node: Arc::clone(&node),
@@ -188,7 +192,7 @@ impl Server {
         let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
         let watching =
             metrics_listener.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
-        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch }.router();
+        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs }.router();
         let door = listener.map(|(listener, addr)| {
             let router = served.router(Access::new(keys, addr.ip()));
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
