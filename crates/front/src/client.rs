@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use protocol::{CheckRecord, FunctionName, SandboxId, SandboxRecord, StatsRecord};
@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-type Sender = hyper::client::conn::http1::SendRequest<Empty<Bytes>>;
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
 /// The largest answer: some thousand sandboxes have records of a few kilobytes each.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -49,6 +49,17 @@ pub enum ClientError {
         /// What happened.
         why: String,
     },
+}
+
+/// What a call of Lambda's API gave.
+#[derive(Clone, Debug)]
+pub struct LambdaAnswer {
+    /// The body: JSON, or what a function said.
+    pub body: Bytes,
+    /// Set if the function failed: `Unhandled`.
+    pub function_error: Option<String>,
+    /// The end of its log, if it was asked for.
+    pub log: Option<Vec<u8>>,
 }
 
 /// A client of one running server. Each call is a connection of its own: commands are rare.
@@ -114,12 +125,11 @@ impl Client {
         mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
     ) -> Result<(), ClientError> {
         let path = format!("/v1/logs/{function}?lines={lines}&follow={follow}");
-        let (_sender, response) = self.begin(Method::GET, &path).await?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(refused(status, &self.collect(response).await?));
+        let (_sender, response) = self.begin(Request::get(path), Bytes::new()).await?;
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(refused(head.status, &self.collect(body).await?));
         }
-        let mut body = response.into_body();
         while let Some(frame) = body.frame().await {
             let Ok(piece) = frame.map_err(|error| self.broken(error))?.into_data() else { continue };
             if take(&piece).is_break() {
@@ -134,26 +144,65 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
     }
 
-    async fn send(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
-        let (_sender, response) = self.begin(method, path).await?;
-        let status = response.status();
-        let bytes = self.collect(response).await?;
-        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+    /// One call of Lambda's API; its path begins with the date of the API. Fails where the answer is an error.
+    pub async fn lambda(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<LambdaAnswer, ClientError> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.exchange(request, body.into()).await?;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(refused(head.status, &body));
+        }
+        let header = |name: &str| head.headers.get(name).map(|value| value.as_bytes().to_vec());
+        Ok(LambdaAnswer {
+            function_error: header("x-amz-function-error")
+                .map(|kind| String::from_utf8_lossy(&kind).into_owned()),
+            log: header("x-amz-log-result").and_then(|text| crate::base64::decode(&text)),
+            body,
+        })
     }
 
-    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, ClientError> {
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+    async fn send(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+        let response = self.exchange(Request::builder().method(method).uri(path), Bytes::new()).await?;
+        let (head, bytes) = response.into_parts();
+        if head.status.is_success() { Ok(bytes) } else { Err(refused(head.status, &bytes)) }
+    }
+
+    async fn exchange(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<Response<Bytes>, ClientError> {
+        let (_sender, response) = self.begin(request, body).await?;
+        let (head, body) = response.into_parts();
+        Ok(Response::from_parts(head, self.collect(body).await?))
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         Ok(body.map_err(|error| self.broken(error))?.to_bytes())
     }
 
     /// Sends a request; the connection lives as long as the sender.
-    async fn begin(&self, method: Method, path: &str) -> Result<(Sender, Response<Incoming>), ClientError> {
+    async fn begin(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<(Sender, Response<Incoming>), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
         tokio::spawn(connection); // Ends with the sender.
-        let request = Request::builder().method(method).uri(path).header("host", "dormouse");
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.broken(error))?;
+        let request = request.header("host", "dormouse").body(Full::new(body));
+        let request = request.map_err(|error| self.broken(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
         Ok((sender, response))
     }
@@ -176,6 +225,7 @@ impl Client {
 
 #[derive(Deserialize)]
 struct ErrorBody {
+    #[serde(alias = "Message")] // Lambda's word.
     error: String,
 }
 

@@ -164,18 +164,22 @@ impl FunctionToml {
     }
 
     fn environment_fault(&self) -> Option<(String, String)> {
-        let word = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         self.environment.iter().find_map(|(key, value)| {
-            let why = if !word(key) {
-                "must be letters, digits and '_'"
-            } else if RESERVED.contains(&key.as_str()) || key.starts_with("AWS_LAMBDA_") {
-                "is reserved: the runtime environment sets it"
-            } else if value.contains('\0') {
-                "must not hold a zero byte"
-            } else {
-                return None;
-            };
-            Some((format!("environment.{key}"), why.to_owned()))
+            variable_fault(key, value).map(|why| (format!("environment.{key}"), why.to_owned()))
         })
+    }
+}
+
+/// What is wrong with a variable of a function's own, if anything is.
+pub(crate) fn variable_fault(key: &str, value: &str) -> Option<&'static str> {
+    let is_word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_word {
+        Some("must be letters, digits and '_'")
+    } else if RESERVED.contains(&key) || key.starts_with("AWS_LAMBDA_") {
+        Some("is reserved: the runtime environment sets it")
+    } else if value.contains('\0') {
+        Some("must not hold a zero byte")
+    } else {
+        None
     }
 }

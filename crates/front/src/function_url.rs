@@ -22,7 +22,6 @@ pub use cors::Cors;
 
 use crate::access::Access;
 use crate::body::{self, ReadError};
-use crate::catalogue::LiveCatalogue;
 use crate::dispatch::Ended;
 use crate::invoke::{Door, REQUEST_BYTES_MAX};
 use crate::log::request_span;
@@ -83,15 +82,6 @@ pub(crate) struct FunctionUrl {
 pub(crate) trait UrlLookup: Send + Sync + 'static {
     /// The URL of this id.
     fn find(&self, id: &str) -> Option<FunctionUrl>;
-}
-
-/// The id of a function from a folder is its name.
-impl UrlLookup for LiveCatalogue {
-    fn find(&self, id: &str) -> Option<FunctionUrl> {
-        let function: FunctionName = id.parse().ok()?;
-        let settings = self.resolve(&function, None, || 0.0)?.function.url.clone()?;
-        Some(FunctionUrl { function, qualifier: None, settings })
-    }
 }
 
 /// What a request to a URL names: the id, and the path that the function sees.

@@ -1,32 +1,25 @@
-//! The HTTP door: Lambda's `Invoke` and the list of functions.
+//! Lambda's `Invoke`.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
 use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
-use serde_json::json;
 use tracing::Instrument;
 
-use crate::access::Access;
 use crate::aws_error::AwsError;
 use crate::body;
-use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
+use crate::catalogue::{LiveCatalogue, Revision};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::event_queue::EventQueue;
-use crate::function_url::{self, FunctionUrls};
 use crate::log::{TailSlot, request_span};
 use crate::names::{self, FunctionRef};
 use crate::outcome::Outcome;
-use crate::response_stream;
 use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
@@ -51,22 +44,6 @@ impl Door {
     ) -> Self {
         Self { dispatch, catalogue, events, region, room: Room::new() }
     }
-
-    /// All that is served; `access` looks at everything but requests to URLs that are for everybody.
-    pub(crate) fn router(self, access: Access) -> Router {
-        let urls = FunctionUrls::new(self.clone(), Arc::new(self.catalogue.clone()), access.clone());
-        let api = Router::new()
-            .route("/2015-03-31/functions", get(list))
-            .route("/2015-03-31/functions/", get(list))
-            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-            .route(
-                "/2021-11-15/functions/{name}/response-streaming-invocations",
-                post(response_stream::invoke),
-            )
-            .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
-            .with_state(self);
-        access.guard(api).layer(middleware::from_fn_with_state(urls, function_url::intercept))
-    }
 }
 
 #[derive(Deserialize)]
@@ -75,7 +52,8 @@ pub(crate) struct Qualifier {
     pub(crate) qualifier: Option<String>,
 }
 
-async fn invoke(
+/// The route of the call.
+pub(crate) async fn invoke(
     State(door): State<Door>,
     Path(name): Path<String>,
     Query(query): Query<Qualifier>,
@@ -280,24 +258,4 @@ fn new_trace_id() -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("Root=1-{:08x}-{};Sampled=0", seconds.as_secs() as u32, &random[..24])
-}
-
-async fn list(State(door): State<Door>) -> Response {
-    let latest = |names: &Names| names.versions.get(&Version::Latest).cloned();
-    let describe = |revision: Arc<Revision>| {
-        let function = &revision.function;
-        json!({
-            "FunctionName": function.name,
-            "FunctionArn": arn(&door.region, &function.name),
-            "Handler": function.handler,
-            "MemorySize": function.memory_mb,
-            "Timeout": function.timeout.as_secs_f64().ceil(),
-            "Version": revision.version.to_string(),
-            "CodeSha256": function.digest,
-            "PackageType": "Zip",
-            "State": "Active",
-        })
-    };
-    let functions: Vec<_> = door.catalogue.snapshot().values().filter_map(latest).map(describe).collect();
-    axum::Json(json!({ "Functions": functions })).into_response()
 }

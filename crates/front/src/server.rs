@@ -18,8 +18,10 @@ use tokio::task::JoinHandle;
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
+use crate::control::{Control, DeployedError};
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
+use crate::door;
 use crate::event_queue::{
     self, Clock, Destinations, EventConfigs, EventQueue, EventTask, InvalidDestination, Routes,
 };
@@ -135,6 +137,9 @@ pub enum ServerError {
     /// The operator's socket cannot be had.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The catalogue of deployed functions cannot be opened.
+    #[error(transparent)]
+    Deployed(#[from] DeployedError),
     /// The data directory cannot be written to.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
@@ -158,6 +163,7 @@ pub struct Server {
     socket: PathBuf,
     dispatch: Dispatch,
     deployer: Deployer,
+    catalogue: LiveCatalogue,
     events: EventTask,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
@@ -208,9 +214,14 @@ impl Server {
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
+        let url_host = url_host(&config.region, addr);
+        let folders = &config.catalogue;
+        let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
+        let control = Arc::new(opened.await?);
+        // Not before its functions are there.
         let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics);
         let region = config.region.as_str().into();
-        let served = Door::new(dispatch.clone(), catalogue, events.clone(), region);
+        let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
         let (stop, stopped) = watch::channel(false);
         let watch = Watch {
             dispatch: dispatch.clone(),
@@ -223,8 +234,9 @@ impl Server {
         let watching =
             metrics_listener.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs }.router();
+        let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listener.map(|(listener, addr)| {
-            let router = served.router(Access::new(keys, addr.ip()));
+            let router = door::router(calls, &control, Access::new(keys, addr.ip()));
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             let listener = listener.tap_io(|stream| {
                 if let Err(error) = stream.set_nodelay(true) {
@@ -241,6 +253,7 @@ impl Server {
             socket: config.socket,
             dispatch,
             deployer,
+            catalogue,
             events: event_task,
             door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
@@ -264,6 +277,11 @@ impl Server {
         &self.deployer
     }
 
+    /// The functions that it serves now.
+    pub fn functions(&self) -> Vec<FunctionName> {
+        self.catalogue.snapshot().keys().cloned().collect()
+    }
+
     /// The operator's socket.
     pub fn socket(&self) -> &std::path::Path {
         &self.socket
@@ -278,6 +296,12 @@ impl Server {
         self.admin.abort();
         self.watch.iter().for_each(JoinHandle::abort);
     }
+}
+
+/// What follows the id in the hosts of function URLs. Names below `localhost` need no name server.
+fn url_host(region: &str, addr: Option<SocketAddr>) -> String {
+    let port = addr.map(|addr| format!(":{}", addr.port())).unwrap_or_default();
+    format!("lambda-url.{region}.localhost{port}")
 }
 
 async fn drain(door: Option<JoinHandle<()>>) {
