@@ -16,6 +16,7 @@ mod invoke;
 mod key;
 mod lambda;
 mod list;
+mod logs;
 mod openapi;
 mod output;
 mod ps;

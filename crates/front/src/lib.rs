@@ -29,6 +29,7 @@ mod keys;
 mod launch;
 mod limits;
 mod log;
+mod log_store;
 mod metrics;
 mod names;
 mod openapi;

@@ -30,6 +30,7 @@ use crate::hands::NodeHands;
 use crate::invoke::Door;
 use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
+use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
 use crate::watch::Watch;
@@ -199,7 +200,10 @@ impl Server {
 
         let stored = StoredEvents::open(&config).await?;
         let metrics = Metrics::new();
+        let log_dir = config.data_dir.join("logs");
+        let logs = LogStore::start(&log_dir).map_err(|source| DataDirError { path: log_dir, source })?;
         let dispatch = Dispatch::start(Setup {
+            logs: logs.clone(),
             plan: plan(&config),
             launcher: Arc::new(launcher),
             node: Arc::clone(&node),
@@ -231,7 +235,7 @@ impl Server {
         let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
         let watching =
             metrics_listener.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
-        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch }.router();
+        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listener.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(keys, addr.ip()));

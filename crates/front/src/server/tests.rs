@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 mod access;
 mod log_tail;
+mod logs;
 mod watch;
 
 use super::*;
