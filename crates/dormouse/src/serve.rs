@@ -1,5 +1,6 @@
 //! `dormouse serve`: functions over HTTP, until Ctrl-C.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use crate::stop::Stop;
 
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb). Functions that clients deploy (`dormouse \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, events). Functions that clients deploy (`dormouse \
 deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
 signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
@@ -51,9 +52,15 @@ pub(crate) struct Args {
     /// Sandboxes of one function at once, where it does not say
     #[arg(long, value_name = "N", default_value_t = 10)]
     concurrency: usize,
+    /// Invocations at once of all functions together that were deployed as to Lambda
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    account_concurrency: usize,
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
+    /// A directory with files that may be destinations of asynchronous invocations; can be given more than once
+    #[arg(long, value_name = "DIR")]
+    destinations: Vec<PathBuf>,
     /// Sandboxes with more private memory than this run before all of it is back [default: 4]
     #[arg(long, value_name = "MIB")]
     lazy_above: Option<u64>,
@@ -67,6 +74,7 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
     let catalogue = args.functions.as_deref().map_or_else(|| Ok(Catalogue::default()), Catalogue::load);
     let catalogue = catalogue.map_err(|error| Failure::of(&error))?;
+    let destinations = destinations(args)?;
     let node = start_node(data, |config| {
         if let Some(mib) = args.lazy_above {
             config.lazy_above_bytes = mib << 20;
@@ -75,7 +83,7 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
             config.sleepers_per_base = sleepers.get();
         }
     })?;
-    let server = runtime.block_on(Server::start(config(args, catalogue, data), node.clone()));
+    let server = runtime.block_on(Server::start(config(args, catalogue, destinations, data), node.clone()));
     let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
         let address = server.addr().unwrap_or(args.listen);
         let names: Vec<String> = server.functions().iter().map(ToString::to_string).collect();
@@ -105,14 +113,28 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
     Ok(node)
 }
 
-fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {
+/// The directories, absolute, as destinations name them.
+fn destinations(args: &Args) -> Result<Vec<PathBuf>, Failure> {
+    let allow = |dir: &PathBuf| match std::path::absolute(dir) {
+        Ok(dir) if dir.is_dir() => Ok(dir),
+        Ok(dir) => {
+            Err(Failure::io(format!("use {dir:?} for destinations"), &ErrorKind::NotADirectory.into()))
+        }
+        Err(error) => Err(Failure::io(format!("use {dir:?} for destinations"), &error)),
+    };
+    args.destinations.iter().map(allow).collect()
+}
+
+fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &Path) -> ServerConfig {
     ServerConfig {
         listen: Some(args.listen),
         metrics_listen: args.metrics_listen,
         keep_warm: Duration::from_secs(args.keep_warm),
         keep_dedup: Duration::from_secs(args.keep_dedup),
         concurrency: args.concurrency,
+        account_concurrency: args.account_concurrency,
         queue_len: args.queue,
+        destinations,
         socket: data_dir::socket(data),
         ..ServerConfig::new(catalogue, data)
     }

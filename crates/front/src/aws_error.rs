@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use events::AcceptError;
 use serde_json::json;
 
 use crate::functions::CatalogueError;
@@ -45,6 +46,13 @@ impl AwsError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
     }
 
+    /// More than an asynchronous invocation may carry.
+    pub(crate) fn event_too_large(len: usize, limit: usize) -> Self {
+        let message =
+            format!("{len} byte payload is too large for the Event invocation type (limit {limit} bytes)");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+    }
+
     pub(crate) fn throttled(throttle: Throttle) -> Self {
         let (message, reason) = match throttle {
             Throttle::QueueFull => (
@@ -55,6 +63,11 @@ impl AwsError {
                 "Rate Exceeded: no sandbox became free in time.",
                 "ReservedFunctionConcurrentInvocationLimitExceeded",
             ),
+            Throttle::Events => {
+                ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
+            }
+            Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }
@@ -133,6 +146,16 @@ impl AwsError {
 
     pub(crate) fn service(message: String) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", message)
+    }
+}
+
+impl From<AcceptError> for AwsError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full(_) => Self::throttled(Throttle::Events),
+            AcceptError::TooLarge { len, limit } => Self::event_too_large(len, limit),
+            AcceptError::Queue(error) => Self::service(error.to_string()),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use brain::{FunctionPlan, StartId};
+use brain::{FunctionPlan, Provisioned, StartId};
 use bytes::Bytes;
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
@@ -67,6 +67,9 @@ pub(crate) enum Message {
     Invoke { request: Request, reply: oneshot::Sender<Reply> },
     SetRevision { revision: Arc<Revision> },
     Retire { revision: RevisionId, successor: Option<RevisionId> },
+    SetReserved { function: FunctionName, reserved: Option<usize> },
+    Provision { revision: RevisionId, wanted: usize },
+    Provisioned { revision: RevisionId, reply: oneshot::Sender<Option<Provisioned>> },
     Launched { start: StartId, result: Result<Launched, String> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
@@ -149,6 +152,21 @@ impl Dispatch {
         }
     }
 
+    /// At most so many invocations of this function are under way at once; `None`: as many as the account has left.
+    pub(crate) async fn set_reserved(&self, function: FunctionName, reserved: Option<usize>) {
+        self.send(Message::SetReserved { function, reserved }).await;
+    }
+
+    /// Keeps so many sandboxes of this revision ready.
+    pub(crate) async fn provision(&self, revision: RevisionId, wanted: usize) {
+        self.send(Message::Provision { revision, wanted }).await;
+    }
+
+    /// How far that is.
+    pub(crate) async fn provisioned(&self, revision: RevisionId) -> Option<Provisioned> {
+        self.ask(|reply| Message::Provisioned { revision, reply }).await.flatten()
+    }
+
     /// Fails only when the actor has ended, and with it every revision.
     async fn send(&self, message: Message) {
         drop(self.messages.send(message).await);
@@ -171,6 +189,8 @@ pub(crate) fn arn(region: &str, function: &FunctionName) -> String {
 pub(crate) struct Plan {
     pub(crate) region: String,
     pub(crate) init_timeout: Duration,
+    /// Invocations of all functions together that have Lambda's limits.
+    pub(crate) account: usize,
     /// For what a function leaves open.
     pub(crate) function: FunctionPlan,
 }

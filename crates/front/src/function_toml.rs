@@ -7,6 +7,7 @@ use protocol::Depth;
 use serde::Deserialize;
 
 use crate::CatalogueError;
+use crate::event_queue::EventsToml;
 use crate::function_url::UrlSettings;
 
 /// What runs a function.
@@ -79,6 +80,7 @@ pub(crate) struct FunctionToml {
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
+    pub(crate) events: EventsToml,
     pub(crate) url: Option<Url>,
 }
 
@@ -100,6 +102,7 @@ impl Default for FunctionToml {
             processes: 1024,  // Lambda's limit, threads included.
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
+            events: EventsToml::default(),
             url: None,
         }
     }

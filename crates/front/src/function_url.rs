@@ -166,7 +166,7 @@ impl FunctionUrls {
         head: request::Parts,
         body: axum::body::Body,
     ) -> Response {
-        let permit = match self.door.permit() {
+        let permit = match self.door.place(&head.headers) {
             Ok(permit) => permit,
             Err(busy) => return busy.into_response(),
         };

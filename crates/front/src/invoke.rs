@@ -7,36 +7,41 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Revision};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
+use crate::event_queue::EventQueue;
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
-use crate::outcome::{Outcome, Throttle};
+use crate::outcome::Outcome;
+use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
-
-/// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
-const REQUESTS_MAX: usize = 512;
 
 /// What every request needs.
 #[derive(Clone)]
 pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
+    events: EventQueue,
     region: Arc<str>,
-    permits: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        catalogue: LiveCatalogue,
+        events: EventQueue,
+        region: Arc<str>,
+    ) -> Self {
+        Self { dispatch, catalogue, events, region, room: Room::new() }
     }
 }
 
@@ -74,7 +79,7 @@ pub(crate) struct Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = self.permit()?;
+        let _place = self.place(&asked.headers)?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
         let mut request = self.request(invocation, asked).await?;
@@ -85,12 +90,7 @@ impl Door {
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
-                let dispatch = self.dispatch.clone();
-                tokio::spawn(async move {
-                    let ended = dispatch.invoke(request).await;
-                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(permit); // The event is a request until it is handled.
-                });
+                self.events.accept(new_event(request)).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -100,10 +100,9 @@ impl Door {
         }
     }
 
-    /// One of the places for requests, until it is dropped.
-    pub(crate) fn permit(&self) -> Result<OwnedSemaphorePermit, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.map_err(|_| AwsError::throttled(Throttle::Requests))
+    /// Room for a request with these headers, until it is dropped.
+    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
+        self.room.take(headers)
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {
@@ -188,7 +187,7 @@ struct Target {
 }
 
 /// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
@@ -218,6 +217,18 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
         client_context: headers.get("x-amz-client-context").and_then(client_context),
         cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
         tail: None,
+    }
+}
+
+/// What is kept of a request that nobody waits for.
+fn new_event(request: Request) -> NewEvent {
+    let name = request.revision.function.name.clone();
+    NewEvent {
+        target: events::Target::Function { name, qualifier: request.qualifier },
+        invocation: request.invocation,
+        payload: request.payload,
+        trace_id: request.trace_id,
+        hops: 0,
     }
 }
 

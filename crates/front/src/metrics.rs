@@ -16,6 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use protocol::{FunctionName, FunctionRecord, NodeRecord, SleepRecord, WakeRecord};
 
 use crate::dispatch::Count;
+use crate::event_queue::EventMetrics;
 use crate::outcome::Outcome;
 
 use node::NodeMetrics;
@@ -95,6 +96,7 @@ pub(crate) struct Metrics {
     node: NodeMetrics,
     /// Functions that have labels: as many as there are functions, as those of removed ones are taken away.
     labelled: Arc<Mutex<BTreeSet<FunctionName>>>,
+    pub(crate) events: EventMetrics,
     registry: Arc<Mutex<Registry>>,
 }
 
@@ -116,6 +118,7 @@ impl Metrics {
             sandboxes: Family::default(),
             node: NodeMetrics::default(),
             labelled: Arc::default(),
+            events: EventMetrics::default(),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(Mutex::new(metrics.register()));
@@ -140,6 +143,7 @@ impl Metrics {
         r.register("queued", "Invocations that wait for a sandbox, by function", self.queued.clone());
         r.register("sandboxes", "Sandboxes that exist, by function", self.sandboxes.clone());
         self.node.register(&mut r);
+        self.events.register(&mut r);
         r
     }
 

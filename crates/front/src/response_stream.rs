@@ -36,7 +36,7 @@ pub(crate) async fn invoke(
 }
 
 async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-    let permit = door.permit()?;
+    let permit = door.place(&asked.headers)?;
     let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
     if !matches!(kind, None | Some(b"RequestResponse" | b"DryRun")) {
         return Err(AwsError::invalid("X-Amz-Invocation-Type must be RequestResponse or DryRun"));

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::ListenerExt;
-use brain::FunctionPlan;
+use brain::{Beyond, FunctionPlan};
+use events::{OpenError, Queue};
 use node::Node;
 use protocol::FunctionName;
 use tokio::net::TcpListener;
@@ -21,6 +22,9 @@ use crate::control::{Control, DeployedError};
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
 use crate::door;
+use crate::event_queue::{
+    self, Clock, Destinations, EventConfigs, EventQueue, EventTask, InvalidDestination, Routes,
+};
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
@@ -56,6 +60,8 @@ pub struct ServerConfig {
     pub keep_dedup: Duration,
     /// Sandboxes of one function at once, where the function does not say.
     pub concurrency: usize,
+    /// Invocations that may be under way at once, of all functions together that have Lambda's limits.
+    pub account_concurrency: usize,
     /// Invocations of one function that may wait while all its sandboxes are busy.
     pub queue_len: usize,
     /// How long an invocation may wait for a sandbox.
@@ -66,6 +72,10 @@ pub struct ServerConfig {
     pub region: String,
     /// The Python interpreter of functions that name none; `python3` from `PATH` when absent.
     pub python: Option<PathBuf>,
+    /// Directories, absolute, with files that may be destinations of events.
+    pub destinations: Vec<PathBuf>,
+    /// How many asynchronous invocations are kept.
+    pub event_bounds: events::Bounds,
 }
 
 impl ServerConfig {
@@ -81,12 +91,15 @@ impl ServerConfig {
             keep_warm: Duration::from_secs(60),
             keep_dedup: Duration::from_secs(3600),
             concurrency: 10,
+            account_concurrency: 1000, // Lambda's.
             queue_len: 100,
             // Longer than a cold start with its ten seconds, shorter than most clients' patience.
             queue_wait: Duration::from_secs(30),
             init_timeout: Duration::from_secs(10), // Lambda's.
             region: "us-east-1".to_owned(),
             python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
+            destinations: Vec::new(),
+            event_bounds: events::Bounds::default(),
         }
     }
 }
@@ -129,6 +142,17 @@ pub enum ServerError {
     /// The data directory cannot be written to.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The queue of asynchronous invocations cannot be had.
+    #[error(transparent)]
+    Events(#[from] OpenError),
+    /// A function's events are to go where none may go.
+    #[error("function {function}: {source}")]
+    Destination {
+        /// The function.
+        function: FunctionName,
+        /// Why not.
+        source: InvalidDestination,
+    },
 }
 
 /// A running server. Call `shutdown`; dropping it just stops taking requests.
@@ -139,6 +163,7 @@ pub struct Server {
     dispatch: Dispatch,
     deployer: Deployer,
     catalogue: LiveCatalogue,
+    events: EventTask,
     stop: watch::Sender<bool>,
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
@@ -172,6 +197,7 @@ impl Server {
         };
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
+        let stored = StoredEvents::open(&config).await?;
         let metrics = Metrics::new();
         let dispatch = Dispatch::start(Setup {
             plan: plan(&config),
@@ -180,7 +206,7 @@ impl Server {
             metrics: metrics.clone(),
         });
         let catalogue = LiveCatalogue::default();
-        let deployer = Deployer::new(catalogue.clone(), dispatch.clone());
+        let deployer = Deployer::new(catalogue.clone(), dispatch.clone(), config.account_concurrency);
         for function in config.catalogue.iter() {
             deployer.put(Version::Latest, function.clone()).await;
         }
@@ -188,12 +214,16 @@ impl Server {
         let folders = &config.catalogue;
         let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
         let control = Arc::new(opened.await?);
-        let calls = Door::new(dispatch.clone(), catalogue.clone(), &config.region);
+        // Not before its functions are there.
+        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics);
+        let region = config.region.as_str().into();
+        let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
         let (stop, stopped) = watch::channel(false);
         let watch = Watch {
             dispatch: dispatch.clone(),
             node: Arc::clone(&node),
             metrics: metrics.clone(),
+            events: events.clone(),
             stopped: stopped.clone(),
         };
         let metrics_addr = metrics_listener.as_ref().map(|(_, addr)| *addr);
@@ -220,6 +250,7 @@ impl Server {
             dispatch,
             deployer,
             catalogue,
+            events: event_task,
             door,
             admin: spawn(axum::serve(unix, admin).with_graceful_shutdown(ended(stopped))),
             stop,
@@ -252,15 +283,11 @@ impl Server {
         &self.socket
     }
 
-    /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes.
+    /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes. Events that
+    /// are queued stay queued.
     pub async fn shutdown(self) {
         self.stop.send_replace(true);
-        if let Some(mut door) = self.door
-            && tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err()
-        {
-            tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
-            door.abort();
-        }
+        tokio::join!(drain(self.door), self.events.stop(DRAIN_MAX));
         self.dispatch.shutdown(PURGE_MAX).await;
         self.admin.abort();
         self.watch.iter().for_each(JoinHandle::abort);
@@ -271,6 +298,73 @@ impl Server {
 fn url_host(region: &str, addr: Option<SocketAddr>) -> String {
     let port = addr.map(|addr| format!(":{}", addr.port())).unwrap_or_default();
     format!("lambda-url.{region}.localhost{port}")
+}
+
+async fn drain(door: Option<JoinHandle<()>>) {
+    if let Some(mut door) = door
+        && tokio::time::timeout(DRAIN_MAX, &mut door).await.is_err()
+    {
+        tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
+        door.abort();
+    }
+}
+
+/// The events of earlier runs, and what the functions say of theirs.
+struct StoredEvents {
+    queue: Queue,
+    clock: Clock,
+    destinations: Destinations,
+    configs: EventConfigs,
+}
+
+impl StoredEvents {
+    /// Opening checks the whole file.
+    async fn open(config: &ServerConfig) -> Result<Self, ServerError> {
+        let destinations = Destinations::new(&config.destinations);
+        let configs = event_configs(&config.catalogue, &destinations)?;
+        let (path, bounds, clock) =
+            (config.data_dir.join("events.redb"), config.event_bounds, Clock::start());
+        let failed = |source| OpenError::Io { path: config.data_dir.clone(), source };
+        let opened = tokio::task::spawn_blocking(move || Queue::open(&path, bounds, clock.now()));
+        let queue = opened.await.map_err(|error| failed(std::io::Error::other(error)))??;
+        Ok(Self { queue, clock, destinations, configs })
+    }
+
+    fn work(
+        self,
+        config: &ServerConfig,
+        dispatch: &Dispatch,
+        catalogue: &LiveCatalogue,
+        metrics: &Metrics,
+    ) -> (EventQueue, EventTask) {
+        EventQueue::start(event_queue::Setup {
+            queue: self.queue,
+            clock: self.clock,
+            hands: Arc::new(Routes {
+                dispatch: dispatch.clone(),
+                catalogue: catalogue.clone(),
+                configs: self.configs,
+                concurrency: config.concurrency,
+            }),
+            destinations: self.destinations,
+            metrics: metrics.events.clone(),
+            region: config.region.as_str().into(),
+        })
+    }
+}
+
+/// What the functions' files say of their events.
+fn event_configs(catalogue: &Catalogue, allowed: &Destinations) -> Result<EventConfigs, ServerError> {
+    let configs = EventConfigs::default();
+    for function in catalogue.iter() {
+        let (name, config) = (&function.name, &function.events);
+        for target in [&config.on_success, &config.on_failure, &config.dead_letter].into_iter().flatten() {
+            let refused = |source| ServerError::Destination { function: name.clone(), source };
+            allowed.check(target).map_err(refused)?;
+        }
+        configs.set(name.clone(), None, config.clone());
+    }
+    Ok(configs)
 }
 
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
@@ -301,12 +395,14 @@ fn plan(config: &ServerConfig) -> Plan {
     Plan {
         region: config.region.clone(),
         init_timeout: config.init_timeout,
+        account: config.account_concurrency,
         function: FunctionPlan {
             concurrency: config.concurrency,
             keep_warm: config.keep_warm,
             keep_dedup: config.keep_dedup,
             queue_len: config.queue_len,
             queue_wait: config.queue_wait,
+            beyond: Beyond::Wait,
         },
     }
 }

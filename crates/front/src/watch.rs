@@ -13,6 +13,7 @@ use protocol::NodeRecord;
 use tokio::sync::watch;
 
 use crate::dispatch::Dispatch;
+use crate::event_queue::EventQueue;
 use crate::hands::NodeHands;
 use crate::metrics::{Format, Metrics};
 
@@ -25,6 +26,7 @@ pub(crate) struct Watch {
     pub(crate) dispatch: Dispatch,
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
+    pub(crate) events: EventQueue,
     /// Whether the server is to stop.
     pub(crate) stopped: watch::Receiver<bool>,
 }
@@ -68,6 +70,7 @@ async fn metrics(State(watch): State<Watch>, headers: HeaderMap) -> Result<Respo
     let format = Format::accepted(&accept.collect::<Vec<_>>().join(","));
     let node = watch.node_record().await.ok_or(StatusCode::INTERNAL_SERVER_ERROR)?;
     let counts = watch.dispatch.count().await;
+    watch.events.measure();
     let text = watch.metrics.render(&node, &counts, format);
     let text = text.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     let kind = HeaderValue::from_static(format.content_type());

@@ -142,7 +142,9 @@ pub(super) fn function(
         processes: own.processes,
         open_files: own.open_files,
         file_mb: record.tmp_mb.into(),
-        url: None, // Its URLs are records of their own.
+        url: None,                              // Its URLs are records of their own,
+        events: events::EventConfig::default(), // and so is what becomes of its events.
+        throttles: true,
     })
 }
 

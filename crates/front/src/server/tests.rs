@@ -19,6 +19,8 @@ use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod events;
+mod limits;
 mod streaming;
 mod url;
 

@@ -133,6 +133,8 @@ impl Actor {
         let unknown = || Outcome::ServiceError { message: "the sandbox failed".to_owned() };
         let outcome = match why {
             Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
+            Why::ReservedLimit => Outcome::Throttled(Throttle::Reserved),
+            Why::AccountLimit => Outcome::Throttled(Throttle::Account),
             Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownRevision => Outcome::Removed,

@@ -26,6 +26,11 @@ impl Actor {
             Message::Invoke { request, reply } => self.invoke(request, reply),
             Message::SetRevision { revision } => self.set_revision(revision),
             Message::Retire { revision, successor } => self.retire(revision, successor),
+            Message::SetReserved { function, reserved } => self.brain.set_reserved(&function, reserved),
+            Message::Provision { revision, wanted } => {
+                self.tell((Event::Provision { revision, wanted }, None));
+            }
+            Message::Provisioned { revision, reply } => drop(reply.send(self.brain.provisioned(revision))),
             Message::Launched { start, result } => self.launched(start, result),
             Message::Runtime { sandbox, event } => self.runtime_event(sandbox, event),
             Message::Slept { sandbox, result } => self.slept(sandbox, result),
