@@ -9,6 +9,7 @@ use node::{Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing};
 use protocol::Depth;
 use tokio::runtime::Runtime;
 
+use crate::data_dir;
 use crate::failure::Failure;
 use crate::serve;
 use crate::stop::Stop;
@@ -61,7 +62,11 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
 
 /// Launches the program, and serves the operator's socket until it ends.
 async fn serve_one(args: &Args, data: &Path, node: &Node, stop: &Stop) -> Result<Exit, Failure> {
-    let config = ServerConfig { listen: None, ..ServerConfig::new(Catalogue::default(), data) };
+    let config = ServerConfig {
+        listen: None,
+        socket: data_dir::socket(data),
+        ..ServerConfig::new(Catalogue::default(), data)
+    };
     let server = Server::start(config, node.clone()).await.map_err(|error| Failure::of(&error))?;
     let spec = launch_spec(args, data)?;
     let launched = tokio::task::block_in_place(|| node.launch(spec)).map_err(|error| Failure::of(&error));

@@ -47,7 +47,8 @@ impl Access {
         router.layer(middleware::from_fn_with_state(self, pass))
     }
 
-    async fn admit(&self, request: Request) -> Result<Request, AwsError> {
+    /// The request, if it may come in; its body has been read then where it had to be.
+    pub(crate) async fn admit(&self, request: Request) -> Result<Request, AwsError> {
         let keys = self.keys.all().map_err(|error| {
             tracing::error!(%error, "nobody is let in");
             AwsError::service("the server cannot read its keys: its log says why".to_owned())

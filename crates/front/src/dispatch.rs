@@ -139,6 +139,11 @@ impl Dispatch {
         self.ask(|reply| Message::Count { reply }).await.unwrap_or_default()
     }
 
+    /// Whether messages are still handled.
+    pub(crate) async fn answers(&self) -> bool {
+        self.ask(|reply| Message::Count { reply }).await.is_some()
+    }
+
     /// Takes no more invocations and purges every sandbox. Returns when they are gone, or after `wait`.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         let ended = self.ask(|reply| Message::Shutdown { reply });

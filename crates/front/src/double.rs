@@ -37,6 +37,7 @@ pub(crate) struct Faults {
     pub(crate) launch: AtomicBool,
     pub(crate) sleep: AtomicBool,
     pub(crate) wake: AtomicBool,
+    pub(crate) not_ready: AtomicBool,
     /// Once: the sandbox is found dead when it is to get an invocation.
     pub(crate) begin_once: AtomicBool,
 }
@@ -117,6 +118,10 @@ impl NodeHands for Double {
 
     fn sandboxes(&self) -> Vec<SandboxRecord> {
         self.0.sandboxes.lock().unwrap().values().map(SandboxHands::record).collect()
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        self.0.faults.not_ready.load(SeqCst).then(|| "its guard is dead".to_owned())
     }
 
     fn record(&self) -> NodeRecord {

@@ -19,8 +19,8 @@ use serde::Deserialize;
 
 pub use cors::Cors;
 
+use crate::access::Access;
 use crate::body::{self, ReadError};
-use crate::catalogue::LiveCatalogue;
 use crate::dispatch::Ended;
 use crate::invoke::{Door, REQUEST_BYTES_MAX};
 use crate::outcome::Outcome;
@@ -82,15 +82,6 @@ pub(crate) trait UrlLookup: Send + Sync + 'static {
     fn find(&self, id: &str) -> Option<FunctionUrl>;
 }
 
-/// The id of a function from a folder is its name.
-impl UrlLookup for LiveCatalogue {
-    fn find(&self, id: &str) -> Option<FunctionUrl> {
-        let function: FunctionName = id.parse().ok()?;
-        let settings = self.resolve(&function, None, || 0.0)?.function.url.clone()?;
-        Some(FunctionUrl { function, qualifier: None, settings })
-    }
-}
-
 /// What a request to a URL names: the id, and the path that the function sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Address {
@@ -121,6 +112,7 @@ impl Address {
 pub(crate) struct FunctionUrls {
     door: Door,
     lookup: Arc<dyn UrlLookup>,
+    access: Access,
 }
 
 /// Answers requests to URLs; all others go on to the API.
@@ -133,8 +125,8 @@ pub(crate) async fn intercept(State(urls): State<FunctionUrls>, request: Request
 }
 
 impl FunctionUrls {
-    pub(crate) fn new(door: Door, lookup: Arc<dyn UrlLookup>) -> Self {
-        Self { door, lookup }
+    pub(crate) fn new(door: Door, lookup: Arc<dyn UrlLookup>, access: Access) -> Self {
+        Self { door, lookup, access }
     }
 
     async fn answer(&self, address: Address, head: request::Parts, body: axum::body::Body) -> Response {
@@ -147,6 +139,13 @@ impl FunctionUrls {
         if let (Some(cors), Some(origin), &Method::OPTIONS) = (&cors, &origin, &head.method) {
             return cors.preflight(origin);
         }
+        let (head, body) = match url.settings.auth {
+            UrlAuth::None => (head, body),
+            UrlAuth::AwsIam => match self.access.admit(Request::from_parts(head, body)).await {
+                Ok(request) => request.into_parts(),
+                Err(denied) => return denied.into_response(),
+            },
+        };
         let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
         let mut response = self.invoke(&invocation, &url, &address, head, body).await;
         let headers = response.headers_mut();

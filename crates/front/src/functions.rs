@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use events::EventConfig;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::digest;
@@ -52,6 +53,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// What becomes of its events.
+    pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
     pub url: Option<UrlSettings>,
 }
@@ -146,13 +149,14 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
     let folder = root.file_name().unwrap_or_default().to_string_lossy();
     let name: FunctionName =
         folder.parse().map_err(|source| CatalogueError::Name { path: root.clone(), source })?;
-    let config = FunctionToml::read(&root.join("function.toml"))?;
+    let toml = root.join("function.toml");
+    let config = FunctionToml::read(&toml)?;
     let handler = config.handler.clone().unwrap_or_else(|| "lambda_function.lambda_handler".to_owned());
     let runtime = find_runtime(&root, config.runtime, &handler)?;
     if runtime == Runtime::Python
         && !handler.rsplit_once('.').is_some_and(|(m, f)| !m.is_empty() && !f.is_empty())
     {
-        let (path, key) = (root.join("function.toml"), "handler".to_owned());
+        let (path, key) = (toml, "handler".to_owned());
         return Err(CatalogueError::Value { path, key, why: "must be `module.function`".to_owned() });
     }
     let digest = digest::of_package(&root)?;
@@ -175,6 +179,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        events: config.events.resolve(&toml)?,
         url: config.url.and_then(Url::settings),
         root,
     })
@@ -289,6 +294,13 @@ mod tests {
         check_refused("f", &with("sharing = 'all'"), &["function.toml", "tenant"]);
         check_refused("f", &with("[environment]\n_HANDLER = 'x'"), &["`environment._HANDLER`", "reserved"]);
         check_refused("f", &with("[environment]\n'A B' = 'x'"), &["`environment.A B`"]);
+        check_refused("f", &with("[events]\nretries = 3"), &["`events.retries`", "2"]);
+        check_refused("f", &with("[events]\nmax_age_s = 59"), &["`events.max_age_s`", "60"]);
+        check_refused(
+            "f",
+            &with("[events]\non_failure = 'arn:aws:sqs:r:0:q'"),
+            &["`events.on_failure`", "sqs"],
+        );
         check_refused("f", &with("handler = 'lambda_function'"), &["`handler`"]);
         check_refused("f", &with("handler = 'other.main'"), &["other.py"]);
     }

@@ -1,28 +1,24 @@
-//! The HTTP door: Lambda's `Invoke` and the list of functions.
+//! Lambda's `Invoke`.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
+use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
-use serde_json::json;
 
 use crate::aws_error::AwsError;
 use crate::body;
-use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
+use crate::catalogue::{LiveCatalogue, Revision};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
-use crate::function_url::{self, FunctionUrls};
+use crate::event_queue::EventQueue;
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
 use crate::outcome::Outcome;
-use crate::response_stream;
 use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
@@ -33,28 +29,19 @@ pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
+    events: EventQueue,
     region: Arc<str>,
     room: Room,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), room: Room::new() }
-    }
-
-    pub(crate) fn router(self) -> Router {
-        let urls = FunctionUrls::new(self.clone(), Arc::new(self.catalogue.clone()));
-        Router::new()
-            .route("/2015-03-31/functions", get(list))
-            .route("/2015-03-31/functions/", get(list))
-            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-            .route(
-                "/2021-11-15/functions/{name}/response-streaming-invocations",
-                post(response_stream::invoke),
-            )
-            .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
-            .with_state(self)
-            .layer(middleware::from_fn_with_state(urls, function_url::intercept))
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        catalogue: LiveCatalogue,
+        events: EventQueue,
+        region: Arc<str>,
+    ) -> Self {
+        Self { dispatch, catalogue, events, region, room: Room::new() }
     }
 }
 
@@ -64,7 +51,8 @@ pub(crate) struct Qualifier {
     pub(crate) qualifier: Option<String>,
 }
 
-async fn invoke(
+/// The route of the call.
+pub(crate) async fn invoke(
     State(door): State<Door>,
     Path(name): Path<String>,
     Query(query): Query<Qualifier>,
@@ -91,7 +79,7 @@ pub(crate) struct Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let place = self.place(&asked.headers)?;
+        let _place = self.place(&asked.headers)?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
         let mut request = self.request(invocation, asked).await?;
@@ -102,12 +90,7 @@ impl Door {
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
-                let dispatch = self.dispatch.clone();
-                tokio::spawn(async move {
-                    let ended = dispatch.invoke(request).await;
-                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(place); // The event is a request until it is handled.
-                });
+                self.events.accept(new_event(request)).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -204,7 +187,7 @@ struct Target {
 }
 
 /// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
@@ -237,6 +220,18 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
     }
 }
 
+/// What is kept of a request that nobody waits for.
+fn new_event(request: Request) -> NewEvent {
+    let name = request.revision.function.name.clone();
+    NewEvent {
+        target: events::Target::Function { name, qualifier: request.qualifier },
+        invocation: request.invocation,
+        payload: request.payload,
+        trace_id: request.trace_id,
+        hops: 0,
+    }
+}
+
 /// Whether the client asks for the end of the log. As Lambda, what is not `Tail` is taken for `None`.
 pub(crate) fn wants_tail(headers: &HeaderMap) -> bool {
     headers.get("x-amz-log-type").is_some_and(|value| value == "Tail")
@@ -262,24 +257,4 @@ fn new_trace_id() -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("Root=1-{:08x}-{};Sampled=0", seconds.as_secs() as u32, &random[..24])
-}
-
-async fn list(State(door): State<Door>) -> Response {
-    let latest = |names: &Names| names.versions.get(&Version::Latest).cloned();
-    let describe = |revision: Arc<Revision>| {
-        let function = &revision.function;
-        json!({
-            "FunctionName": function.name,
-            "FunctionArn": arn(&door.region, &function.name),
-            "Handler": function.handler,
-            "MemorySize": function.memory_mb,
-            "Timeout": function.timeout.as_secs_f64().ceil(),
-            "Version": revision.version.to_string(),
-            "CodeSha256": function.digest,
-            "PackageType": "Zip",
-            "State": "Active",
-        })
-    };
-    let functions: Vec<_> = door.catalogue.snapshot().values().filter_map(latest).map(describe).collect();
-    axum::Json(json!({ "Functions": functions })).into_response()
 }

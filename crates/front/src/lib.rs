@@ -1,4 +1,4 @@
-//! The Lambda-compatible HTTP door: functions from folders, invoked over HTTP, served to their sandboxes through
+//! The Lambda-compatible HTTP door: functions from folders and functions that clients deploy, invoked over HTTP, served to their sandboxes through
 //! the Runtime API; and the operator's socket.
 //!
 //! What is to happen to which sandbox is decided by `brain` and done by `node`; `dispatch` stands between them.
@@ -10,11 +10,14 @@ mod base64;
 mod body;
 mod catalogue;
 mod client;
+mod control;
 mod deploy;
 mod digest;
 mod dispatch;
+mod door;
 #[cfg(test)]
 mod double;
+mod event_queue;
 mod event_stream;
 mod function_toml;
 mod function_url;
@@ -38,11 +41,15 @@ mod server;
 mod sigv4;
 mod socket;
 mod stream;
+mod watch;
 
+pub use self::catalogue::{Alias, Revision, Version};
+pub use base64::encode as base64;
 pub use brain::Provisioned;
-pub use catalogue::{Alias, Revision, Version};
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, LambdaAnswer};
+pub use control::DeployedError;
 pub use deploy::Deployer;
+pub use event_queue::InvalidDestination;
 pub use function_toml::{LayoutChoice, Runtime, SharingScope};
 pub use function_url::{Cors, InvokeMode, UrlAuth, UrlSettings};
 pub use functions::{Catalogue, CatalogueError, Function, load_function};

@@ -34,6 +34,8 @@ pub(crate) enum Throttle {
     QueueFull,
     /// It waited as long as one may.
     QueuedTooLong,
+    /// Enough events wait already.
+    Events,
     /// As many invocations run as are reserved for the function.
     Reserved,
     /// As many run as the account allows.

@@ -80,6 +80,8 @@ pub struct Vehicle<'a> {
     scratch: Option<u64>,
     /// Descriptors that were created for us, and are closed when the thread is put back.
     descriptors: Vec<i32>,
+    /// One of them: the device of userfaultfds.
+    pub(crate) lent_device: Option<i32>,
     /// `SIGSTOP` came meanwhile: it cannot be blocked, and is sent again when the thread is put back.
     stop_came: bool,
 }
@@ -109,6 +111,7 @@ impl<'a> Vehicle<'a> {
                     used: false,
                     scratch: None,
                     descriptors: Vec::new(),
+                    lent_device: None,
                     stop_came: false,
                 });
             }
@@ -119,6 +122,11 @@ impl<'a> Vehicle<'a> {
     /// Where the kernel may write while this thread is used. Must stay resident meanwhile.
     pub fn rseq_area(&self) -> Option<RseqArea> {
         self.rseq
+    }
+
+    /// The process.
+    pub fn pid(&self) -> i32 {
+        self.stopped.pid()
     }
 
     /// The process' memory.
@@ -228,16 +236,6 @@ impl<'a> Vehicle<'a> {
         let args = [start, end - start, prot, flags as u64, u64::MAX, 0];
         // TRACEE: the caller has put every page of the range into the store before, and fills it again.
         self.call("mmap", libc::SYS_mmap, args).map(drop)
-    }
-
-    /// Has the process create a userfaultfd for its own memory; returns the descriptor's number in the process. It is
-    /// closed when the thread is put back, unless it is to stay.
-    pub fn create_userfaultfd(&mut self) -> Result<i32, InjectError> {
-        let flags = (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64;
-        // TRACEE: a descriptor that the program does not know; closed again, or kept so that faults wait.
-        let fd = self.call("userfaultfd", libc::SYS_userfaultfd, [flags, 0, 0, 0, 0, 0])? as i32;
-        self.descriptors.push(fd);
-        Ok(fd)
     }
 
     /// Takes charge of a descriptor that was created for us earlier and was left open.
@@ -354,7 +352,7 @@ mod tests {
         let refused = vehicle.call("close", libc::SYS_close, [999, 0, 0, 0, 0, 0]).unwrap_err();
         let InjectError::Refused { source, .. } = refused else { panic!("{refused}") };
         assert_eq!(source.raw_os_error(), Some(libc::EBADF));
-        let fd = vehicle.create_userfaultfd().unwrap();
+        let fd = vehicle.create_userfaultfd(None).unwrap();
         vehicle.close(fd).unwrap();
         let heap = mappings.iter().find(|m| m.name == "[heap]").unwrap();
         vehicle.empty(&[(heap.start, heap.start + 4096)], &mut || {}).unwrap();

@@ -28,3 +28,4 @@ pub mod spawn;
 mod sys;
 pub mod trace;
 pub mod userfault;
+pub mod userfault_device;

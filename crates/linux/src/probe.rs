@@ -4,7 +4,8 @@ use std::fs;
 use std::io;
 
 use crate::cgroup::Hierarchy;
-use crate::sys;
+use crate::userfault::{Userfault, Watch};
+use crate::userfault_device::{self, UserfaultDevice};
 
 /// How good an answer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,7 @@ pub fn look() -> Vec<Finding> {
         privilege(),
         tracing(),
         userfault(),
+        userfault_of_others(),
         poison(),
         freezer(),
         controllers(),
@@ -45,14 +47,14 @@ pub fn look() -> Vec<Finding> {
     ]
 }
 
-/// Whether faults of another process can be served here, those in system calls included.
-pub fn can_userfault() -> io::Result<()> {
-    create_userfault(0).map(drop)
+/// Whether faults of another process can be served here, those in system calls included, while it runs and forks.
+pub fn can_userfault(device: Option<&UserfaultDevice>) -> io::Result<()> {
+    create_userfault(device, Watch::AllEvents).map(drop)
 }
 
-fn create_userfault(flags: i32) -> io::Result<std::os::fd::OwnedFd> {
-    // SAFETY: no pointers.
-    sys::check(unsafe { libc::syscall(libc::SYS_userfaultfd, flags | libc::O_CLOEXEC) }).map(sys::own)
+fn create_userfault(device: Option<&UserfaultDevice>, watch: Watch) -> io::Result<Userfault> {
+    let by_device = |error| device.map_or(Err(error), UserfaultDevice::create);
+    userfault_device::create_by_call().or_else(by_device).and_then(|fd| Userfault::set_up(fd, watch))
 }
 
 fn finding(what: &'static str, verdict: Verdict, found: impl Into<String>, advice: &'static str) -> Finding {
@@ -101,13 +103,28 @@ fn tracing() -> Finding {
 }
 
 fn userfault() -> Finding {
-    match can_userfault() {
+    match can_userfault(UserfaultDevice::open().ok().as_ref()) {
         Ok(()) => finding("userfaultfd", Verdict::Good, "faults of programs and of system calls", ""),
         Err(error) => finding(
             "userfaultfd",
             Verdict::Lacking,
             error.to_string(),
-            "without it memory is filled whole before a wake, by writing; run as root, or set vm.unprivileged_userfaultfd to 1",
+            "without it memory is filled whole before a wake, by writing; run as root (forks of others are told to \
+             CAP_SYS_PTRACE alone)",
+        ),
+    }
+}
+
+fn userfault_of_others() -> Finding {
+    const WHAT: &str = "userfaultfd device";
+    match UserfaultDevice::open() {
+        Ok(_) => finding(WHAT, Verdict::Good, "available", ""),
+        Err(error) => finding(
+            WHAT,
+            Verdict::Lacking,
+            error.to_string(),
+            "root opens /dev/userfaultfd (Linux 6.1; in a container it must be let in) for sandboxes that may not make a \
+             userfaultfd themselves; without it these are held by ptrace while they sleep, and filled whole before they run",
         ),
     }
 }
@@ -115,8 +132,7 @@ fn userfault() -> Finding {
 fn poison() -> Finding {
     let advice = "from Linux 6.6 on, pages that are out of small sandboxes are poisoned, so that one thawed by somebody \
                   else dies instead of reading zeros; here only the freezer stands before that";
-    let poison = create_userfault(0)
-        .and_then(|fd| crate::userfault::Userfault::set_up(fd, crate::userfault::Watch::Faults))
+    let poison = create_userfault(UserfaultDevice::open().ok().as_ref(), Watch::Faults)
         .is_ok_and(|userfault| userfault.can_poison());
     let (verdict, found) =
         if poison { (Verdict::Good, "available") } else { (Verdict::Lacking, "not available") };

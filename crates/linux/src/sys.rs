@@ -22,6 +22,13 @@ pub(crate) fn ioctl<T>(fd: BorrowedFd<'_>, request: u64, arg: &mut T) -> io::Res
     check(libc::c_long::from(result))
 }
 
+/// `ioctl` whose argument is a number.
+pub(crate) fn ioctl_number(fd: BorrowedFd<'_>, request: u64, arg: i32) -> io::Result<libc::c_long> {
+    // SAFETY: no pointers: each caller passes a request that takes a number.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, arg) };
+    check(libc::c_long::from(result))
+}
+
 /// A pidfd for a process, or `ESRCH`.
 pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; the kernel checks `pid`.
@@ -39,6 +46,8 @@ pub(crate) const fn ioc(dir: u64, kind: u64, number: u64, size: usize) -> u64 {
     (dir << 30) | ((size as u64) << 16) | (kind << 8) | number
 }
 
+/// The argument is a number, or nothing.
+pub(crate) const IOC_NONE: u64 = 0;
 /// The kernel reads and writes the argument.
 pub(crate) const IOC_READ_WRITE: u64 = 3;
 /// The kernel writes the argument (seen from user space: it is read).

@@ -51,6 +51,11 @@ impl Body {
         self.means
     }
 
+    /// From now on it is held by ptrace and filled by writing.
+    pub(crate) fn do_without_userfault(&mut self) {
+        self.means = Means { freezer: false, userfault: false };
+    }
+
     /// Its processes that are alive, the first one first.
     pub(crate) fn processes(&self) -> Vec<i32> {
         self.family.processes()

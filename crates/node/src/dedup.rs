@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use linux::inject::InjectError;
 use linux::trace::{Stopped, TraceError};
+use linux::userfault_device::UserfaultDevice;
 use pages::{Domain, StoreError};
 use protocol::{Depth, SleepRecord};
 
@@ -17,7 +18,7 @@ use crate::body::Body;
 use crate::encode::{Put, encode};
 use crate::lineage::Role;
 use crate::memory_hash::{self, MemoryHash};
-use crate::patient::{empty, prepare};
+use crate::patient::{Patient, empty, prepare};
 use crate::ranges::pages as pages_of;
 use crate::stopped_tree::StoppedTree;
 use crate::survey::Survey;
@@ -41,6 +42,8 @@ pub(crate) struct Bed<'a> {
     pub(crate) depth: Depth,
     /// Whether to hash all memory first.
     pub(crate) hash: bool,
+    /// For processes that may not make a userfaultfd themselves.
+    pub(crate) device: Option<&'a UserfaultDevice>,
 }
 
 impl Bed<'_> {
@@ -61,6 +64,9 @@ pub(crate) enum DedupError {
     /// Something failed before anything was emptied. It runs, unharmed.
     #[error("{what} process {pid}")]
     Io { what: &'static str, pid: i32, source: io::Error },
+    /// It may not make a userfaultfd, nor can we help it to one. It runs, unharmed.
+    #[error("process {pid} gets no userfaultfd")]
+    NoUserfault { pid: i32 },
     /// The store refused. It runs, unharmed.
     #[error("store pages")]
     Store(#[from] StoreError),
@@ -128,8 +134,7 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>, put: &mut Put) -> Result<Sle
         return Err(DedupError::Interrupted); // The last moment at which turning back costs nothing.
     }
     put.pin()?; // so it may leave,
-    let means = body.means();
-    patients.iter_mut().try_for_each(|patient| patient.make_ready(body, means, bed.lazy))?;
+    make_ready(&mut patients, body, bed)?;
     fail_point::reach("planted");
     tree.memory_leaves(); // until here: from now on dropping it kills them.
     let mut spaces = Vec::new();
@@ -149,8 +154,26 @@ pub(crate) fn dedup(body: &mut Body, bed: &Bed<'_>, put: &mut Put) -> Result<Sle
     record.total_us = clock.total();
     let is_partial = record.stayed_pages > 0;
     let portraits = portraits.filter(|_| !is_partial); // A base has all that the others may have.
-    let asleep = Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && means.userfault, is_partial };
+    let asleep = Asleep { hold, spaces, hash, rseq, lazy: bed.lazy && body.means().userfault, is_partial };
     Ok(Slept { asleep, record, portraits })
+}
+
+/// Where a process of the tree gets no userfaultfd, all of them do without from now on.
+fn make_ready(patients: &mut [Patient<'_>], body: &mut Body, bed: &Bed<'_>) -> Result<(), DedupError> {
+    if body.means().userfault {
+        match patients.iter_mut().try_for_each(|patient| patient.watch(body, bed)) {
+            Err(DedupError::NoUserfault { pid }) => {
+                tracing::info!(
+                    pid,
+                    "it gets no userfaultfd: it will sleep in trace stops, and be filled by writing"
+                );
+                body.do_without_userfault();
+                patients.iter_mut().for_each(Patient::do_without_userfault);
+            }
+            watched => watched?,
+        }
+    }
+    patients.iter_mut().try_for_each(Patient::make_ready)
 }
 
 fn hash(tree: &StoppedTree) -> Result<MemoryHash, DedupError> {

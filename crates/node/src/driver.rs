@@ -192,6 +192,7 @@ impl Driver {
             lazy,
             depth: self.inner.depth,
             hash,
+            device: node.device.as_ref(),
         };
         let put = self.leftover.insert(Put::new(&bed));
         dedup(&mut self.body, &bed, put)
@@ -218,7 +219,7 @@ impl Driver {
                 return SleepError::Gone;
             }
             DedupError::LeftWarm { why } => why.clone(),
-            DedupError::Io { .. } | DedupError::Store(_) => causes(&error),
+            DedupError::Io { .. } | DedupError::NoUserfault { .. } | DedupError::Store(_) => causes(&error),
         };
         tracing::info!(sandbox = %self.inner.id, %why, "left warm");
         node.counters.sleeps_refused.fetch_add(1, Ordering::Relaxed);

@@ -11,6 +11,7 @@ use std::time::Duration;
 use linux::arena::MemfdArena;
 use linux::cgroup::Hierarchy;
 use linux::process;
+use linux::userfault_device::UserfaultDevice;
 use pages::Manifest;
 use protocol::{Account, NodeRecord, SandboxId, State};
 
@@ -73,6 +74,8 @@ pub enum FillBy {
     /// By userfaultfd where the kernel lets us serve faults of system calls, else by writing.
     #[default]
     Best,
+    /// The same without `/dev/userfaultfd`, as before Linux 6.1: sandboxes without rights are filled by writing.
+    Call,
     /// By writing, all of it before the process runs.
     Write,
 }
@@ -145,6 +148,8 @@ pub(crate) struct Shared {
     pub(crate) store: Arc<PageStore>,
     pub(crate) hierarchy: Hierarchy,
     pub(crate) means: Means,
+    /// For sandboxes that may not make a userfaultfd themselves.
+    pub(crate) device: Option<UserfaultDevice>,
     pub(crate) guard: Option<Arc<Guard>>,
     pub(crate) slots: Slots,
     pub(crate) counters: Counters,
@@ -182,7 +187,9 @@ impl Node {
             StopBy::CgroupV1 => Hierarchy::create_v1(&name),
             StopBy::Ptrace => Hierarchy::none(),
         };
-        let userfault = config.fill_by == FillBy::Best && linux::probe::can_userfault().is_ok();
+        let device = UserfaultDevice::open().ok().filter(|_| config.fill_by == FillBy::Best);
+        let userfault =
+            config.fill_by != FillBy::Write && linux::probe::can_userfault(device.as_ref()).is_ok();
         let means = Means { freezer: userfault && hierarchy.can_freeze(), userfault };
         let setup = |what| move |source| NodeError::Setup { what, source };
         let arena = MemfdArena::create().map_err(setup("memory for the page store"))?;
@@ -205,6 +212,7 @@ impl Node {
             instance: name,
             hierarchy,
             means,
+            device,
             guard,
             counters: Counters::default(),
             next_id: AtomicU64::new(1),
@@ -264,10 +272,26 @@ impl Node {
             regrouped: count(&counters.regrouped),
             pages_damaged: count(&counters.pages_damaged),
             deaths: count(&counters.deaths),
+            registry_chunks: self.shared.lineages.chunks(),
+            registry_bytes: self.shared.lineages.heap_bytes(),
+            not_ready: self.not_ready(),
             stop_by: if self.shared.means.freezer { self.shared.hierarchy.describe() } else { "ptrace" }
                 .to_owned(),
             fill_by: if self.shared.means.userfault { "userfaultfd" } else { "writing" }.to_owned(),
         }
+    }
+
+    /// Why it can start no sandbox, or put none to sleep; `None`: as far as can be seen from here, it can. Reads a few
+    /// files: not from an async task.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.shared.closing.load(Ordering::SeqCst) {
+            return Some("the node is shutting down".to_owned());
+        }
+        if self.shared.guard.as_ref().is_some_and(|guard| guard.pid().is_none()) {
+            return Some("the guard is dead, and no other could be started".to_owned());
+        }
+        let gone = self.cgroups().find(|directory| !directory.is_dir());
+        gone.map(|directory| format!("somebody has removed the cgroup {}", directory.display()))
     }
 
     /// The cgroup directories that are its own, each with one for every sandbox. `shutdown` removes them.

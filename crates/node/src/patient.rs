@@ -15,7 +15,7 @@ use protocol::Depth;
 
 use crate::asleep::{Planted, Space};
 use crate::batch::gather;
-use crate::body::{Body, Means};
+use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
 use crate::ranges::{common, without};
 use crate::survey::{Kind, Survey, survey};
@@ -55,27 +55,35 @@ pub(crate) fn prepare<'a>(
 }
 
 impl Patient<'_> {
-    /// Whatever the process may refuse, it refuses here, while all its memory is still there.
-    pub(crate) fn make_ready(&mut self, body: &mut Body, means: Means, lazy: bool) -> Result<(), DedupError> {
+    /// Whatever the process may refuse, it refuses here or in `watch`, while all its memory is still there.
+    pub(crate) fn make_ready(&mut self) -> Result<(), DedupError> {
         self.vehicle.scratch()?;
-        if means.userfault {
-            let pid = self.survey.pid;
-            let io = |source| DedupError::Io { what: "watch", pid, source };
-            self.planted = Some(match body.take_planted(pid) {
-                Some(kept) => {
-                    self.vehicle.adopt(kept.fd);
-                    kept
-                }
-                None => {
-                    let fd = self.vehicle.create_userfaultfd()?;
-                    plant(pid, fd, lazy).map_err(io)?
-                }
-            });
-            if lazy {
-                self.writes = self.note_writes()?;
+        Ok(())
+    }
+
+    /// Gets the userfaultfds that will watch it.
+    pub(crate) fn watch(&mut self, body: &mut Body, bed: &Bed<'_>) -> Result<(), DedupError> {
+        let pid = self.survey.pid;
+        let io = |source| DedupError::Io { what: "watch", pid, source };
+        self.planted = Some(match body.take_planted(pid) {
+            Some(kept) => {
+                self.vehicle.adopt(kept.fd);
+                kept
             }
+            None => {
+                let fd = self.vehicle.create_userfaultfd(bed.device).map_err(|error| may_not(error, pid))?;
+                plant(pid, fd, bed.lazy).map_err(io)?
+            }
+        });
+        if bed.lazy {
+            self.writes = self.note_writes(bed)?;
         }
         Ok(())
+    }
+
+    /// What was made for it is closed when its thread is put back.
+    pub(crate) fn do_without_userfault(&mut self) {
+        (self.planted, self.writes) = (None, None);
     }
 
     /// Gives memory back to the kernel, a little at a time, what is `hot` last, until `give_up` says that somebody waits for
@@ -106,8 +114,8 @@ impl Patient<'_> {
     }
 
     /// Gets a userfaultfd that will note which pages are written. `None`: the kernel is older than 6.7, or refuses.
-    fn note_writes(&mut self) -> Result<Option<Userfault>, DedupError> {
-        let fd = match self.vehicle.create_userfaultfd() {
+    fn note_writes(&mut self, bed: &Bed<'_>) -> Result<Option<Userfault>, DedupError> {
+        let fd = match self.vehicle.create_userfaultfd(bed.device) {
             Err(InjectError::Refused { .. }) => return Ok(None),
             fd => fd?,
         };
@@ -115,6 +123,18 @@ impl Patient<'_> {
         let writes = ours.and_then(|fd| Userfault::set_up(fd, Watch::Writes)).ok();
         self.vehicle.close(fd)?; // Ours is enough: if we die, nobody wants to know.
         Ok(writes)
+    }
+}
+
+/// A process without rights, or with a filter that is not ours to suspend, is not one that has just too many files open.
+fn may_not(error: InjectError, pid: i32) -> DedupError {
+    match &error {
+        InjectError::Refused { source, .. }
+            if matches!(source.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported) =>
+        {
+            DedupError::NoUserfault { pid }
+        }
+        _ => error.into(),
     }
 }
 

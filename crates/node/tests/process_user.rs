@@ -5,11 +5,9 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::Command;
 
-use common::{Bench, sandbox};
+use common::{Bench, OpenFolder, sandbox};
 use protocol::State;
 use rustix::process::Signal;
 use testkit::{Subject, built, require};
@@ -30,26 +28,15 @@ fn check(test: &str, body: impl FnOnce(&Bench)) {
         return;
     }
     // Nobody may be unable to reach the folder in which we were built.
-    let folder = tempfile::tempdir().unwrap();
-    open_to_all(folder.path());
-    let me = folder.path().join("test");
-    copy(&std::env::current_exe().unwrap(), &me);
-    copy(&built("specimen"), &folder.path().join("specimen"));
+    let folder = OpenFolder::new();
+    let me = folder.with_copy_of("test", &std::env::current_exe().unwrap());
+    folder.with_copy_of("specimen", &built("specimen"));
     let ids = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
     let mut again = Command::new("setpriv");
     again.args(ids).arg("--clear-groups").arg(me).args(["--exact", test, "--nocapture"]);
     let outcome = again.current_dir("/").output().unwrap();
     let said = [outcome.stdout, outcome.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(outcome.status.success() && said[0].contains("1 passed"), "{}{}", said[0], said[1]);
-}
-
-fn copy(from: &Path, to: &Path) {
-    std::fs::copy(from, to).unwrap();
-    open_to_all(to);
-}
-
-fn open_to_all(path: &Path) {
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]

@@ -60,6 +60,8 @@ struct Open {
     listener: Listener,
     /// The log of the sandbox that has it, which is told when it has left.
     log: Option<(Arc<dyn SandboxHands>, Log)>,
+    /// When its request came.
+    since: Instant,
 }
 
 /// A sandbox that lives.

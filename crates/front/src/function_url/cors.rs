@@ -4,21 +4,27 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
-/// Lambda's CORS settings; an empty list says nothing.
+/// Lambda's CORS settings, in the words of `function.toml` or in Lambda's own; an empty list says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cors {
     /// Sites that may call; `*`: all.
+    #[serde(alias = "AllowOrigins")]
     pub allow_origins: Vec<String>,
     /// Methods they may use.
+    #[serde(alias = "AllowMethods")]
     pub allow_methods: Vec<String>,
     /// Headers they may send.
+    #[serde(alias = "AllowHeaders")]
     pub allow_headers: Vec<String>,
     /// Headers of the answer that they may see.
+    #[serde(alias = "ExposeHeaders")]
     pub expose_headers: Vec<String>,
     /// Whether cookies may come along.
+    #[serde(alias = "AllowCredentials")]
     pub allow_credentials: bool,
     /// How many seconds a browser may remember this.
+    #[serde(alias = "MaxAge")]
     pub max_age: Option<u32>,
 }
 

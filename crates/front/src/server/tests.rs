@@ -12,12 +12,14 @@ use tokio::net::TcpStream;
 
 mod access;
 mod log_tail;
+mod watch;
 
 use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod events;
 mod limits;
 mod streaming;
 mod url;

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::fs;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use node::{FillBy, LaunchSpec, Node, NodeConfig, Sandbox, SleepError, StopBy};
 use protocol::{CheckRecord, SleepRecord, State, WakeRecord};
@@ -134,6 +136,30 @@ impl Drop for Bench {
         let _ = testkit::until(|| left().is_empty());
         assert_eq!(left(), Vec::<String>::new(), "left behind");
     }
+}
+
+/// A folder that any user can reach: who has no rights may be unable to reach the one in which we were built.
+pub(crate) struct OpenFolder(TempDir);
+
+impl OpenFolder {
+    pub(crate) fn new() -> OpenFolder {
+        let folder = tempfile::tempdir().unwrap();
+        open_to_all(folder.path());
+        OpenFolder(folder)
+    }
+
+    /// Copies a program into it.
+    pub(crate) fn with_copy_of(&self, name: &str, program: &Path) -> PathBuf {
+        let copy = self.0.path().join(name);
+        fs::copy(program, &copy).unwrap();
+        open_to_all(&copy);
+        copy
+    }
+}
+
+/// Lets everybody read, write and execute it.
+pub(crate) fn open_to_all(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).unwrap();
 }
 
 /// The sandbox in which a specimen runs.

@@ -80,6 +80,7 @@ impl Actor {
             tracing::debug!(sandbox = %id, %refused, "it died unnoticed: another gets the invocation");
             return not_taken;
         }
+        let waited = open.since.elapsed();
         open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
         let limit = held.revision.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
@@ -89,7 +90,7 @@ impl Actor {
         }
         let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
         let timer = self.timer(limit, overdue);
-        self.setup.metrics.started(&held.revision.function.name, origin);
+        self.setup.metrics.started(&held.revision.function.name, origin, waited);
         if let Some(held) = self.held.get_mut(&id) {
             held.timer = Some(timer);
             held.serving = Some(invocation.clone());
@@ -149,7 +150,7 @@ impl Actor {
             open.request.tail.iter().for_each(|slot| log.fill(slot));
         }
         let Request { revision, .. } = open.request;
-        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome));
+        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), open.since.elapsed());
         open.listener.end(Ended { outcome, revision });
     }
 

@@ -7,6 +7,7 @@ use brain::{Event, StartId};
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::operator::Waiters;
 use super::super::{Count, Done, Message, OperateError, Request, Verb};
@@ -49,8 +50,8 @@ impl Actor {
 
     pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let (invocation, revision) = (request.invocation.clone(), request.revision.id);
-        let listener = Listener::Fresh(reply);
-        self.open.insert(invocation.clone(), Open { request, listener, log: None });
+        let (listener, since) = (Listener::Fresh(reply), Instant::now());
+        self.open.insert(invocation.clone(), Open { request, listener, log: None, since });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
             return self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);

@@ -61,14 +61,14 @@ async fn url_bench() -> Bench {
 }
 
 /// Status, headers and text of an answer; the text is an error if the connection broke.
-struct Page {
-    status: u16,
+pub(super) struct Page {
+    pub(super) status: u16,
     headers: http::HeaderMap,
     text: Result<String, hyper::Error>,
 }
 
 impl Bench {
-    async fn page(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Page {
+    pub(super) async fn page(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Page {
         let stream = TcpStream::connect(self.server.addr().unwrap()).await.unwrap();
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
