@@ -8,7 +8,9 @@ use protocol::{SandboxId, SandboxRecord};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::{bench, check, client, data_dir, demo, doctor, guard, ps, run, serve, sleep, stats, wake};
+use crate::{
+    bench, check, client, data_dir, demo, doctor, guard, inside, ps, run, serve, sleep, stats, wake,
+};
 
 /// Keeps serverless functions warm without keeping their memory
 #[derive(Debug, Parser)]
@@ -59,6 +61,9 @@ enum Command {
     /// Started by a node, never by people
     #[command(hide = true)]
     Guard(guard::Args),
+    /// Started by a node, never by people
+    #[command(hide = true)]
+    Inside(inside::Args),
 }
 
 /// Which sandboxes a command is about.
@@ -123,6 +128,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
+        Command::Inside(args) => inside::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod failure;
 mod guard;
+mod inside;
 mod output;
 mod ps;
 mod python;

@@ -23,7 +23,7 @@ use crate::stop::Stop;
 
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb). DORMOUSE_PYTHON is the interpreter of \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb). DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
@@ -45,12 +45,34 @@ pub(crate) struct Args {
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
+    /// How sandboxes are kept apart from this machine and from each other
+    #[arg(long, value_enum, default_value_t = Isolation::None)]
+    isolation: Isolation,
     /// Sandboxes with more private memory than this run before all of it is back [default: 4]
     #[arg(long, value_name = "MIB")]
     lazy_above: Option<u64>,
     /// Sleeping sandboxes of one function for each that is base of the others [default: 40, as Medes]
     #[arg(long, value_name = "N")]
     sleepers_per_base: Option<NonZeroUsize>,
+}
+
+/// How sandboxes are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Isolation {
+    /// Not at all, but for limits: they run as who you are and see all that you see
+    None,
+    /// Each in namespaces of its own, as a user without rights, with its package at /var/task, a /tmp of its own, and a
+    /// read-only view of the system's programs and libraries
+    Cell,
+}
+
+impl From<Isolation> for front::Isolation {
+    fn from(isolation: Isolation) -> front::Isolation {
+        match isolation {
+            Isolation::None => front::Isolation::None,
+            Isolation::Cell => front::Isolation::Cell,
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
@@ -103,6 +125,7 @@ fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {
         keep_dedup: Duration::from_secs(args.keep_dedup),
         concurrency: args.concurrency,
         queue_len: args.queue,
+        isolation: args.isolation.into(),
         ..ServerConfig::new(catalogue, data)
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct FunctionToml {
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
+    pub(crate) tmp_mb: u64,
 }
 
 impl Default for FunctionToml {
@@ -81,6 +82,7 @@ impl Default for FunctionToml {
             processes: 1024,  // Lambda's limit, threads included.
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
+            tmp_mb: 512,
         }
     }
 }
@@ -96,6 +98,9 @@ const CONCURRENCY_MAX: usize = 10_000;
 
 /// Lambda's largest function has 10 GB; larger is a slip of the keyboard.
 const MEMORY_MB_MAX: u64 = 1_048_576;
+
+/// Lambda's largest `/tmp`.
+const TMP_MB_MAX: u64 = 10_240;
 
 /// Variables that the front sets itself.
 const RESERVED: [&str; 4] = ["_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "PYTHONHASHSEED"];
@@ -133,6 +138,7 @@ impl FunctionToml {
             ),
             ("keep_warm_s", keep(self.keep_warm_s), "must be between 0 and 31536000"),
             ("keep_dedup_s", keep(self.keep_dedup_s), "must be between 0 and 31536000"),
+            ("tmp_mb", (1..=TMP_MB_MAX).contains(&self.tmp_mb), "must be between 1 and 10240"),
             ("processes", self.processes > 0, "must be above 0"),
             ("open_files", self.open_files > 0, "must be above 0"),
         ];

@@ -49,6 +49,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// Size of its `/tmp`, where it has one of its own.
+    pub tmp_mb: u64,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -169,6 +171,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        tmp_mb: config.tmp_mb,
         root,
     })
 }

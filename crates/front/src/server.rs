@@ -20,6 +20,7 @@ use crate::dispatch::{Dispatch, Plan, Setup};
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::isolation::Isolation;
 use crate::launch::{DataDirError, Launcher};
 use crate::metrics::Metrics;
 use crate::socket::{self, SocketError, SocketFile};
@@ -58,6 +59,8 @@ pub struct ServerConfig {
     pub region: String,
     /// The Python interpreter of functions that name none; `python3` from `PATH` when absent.
     pub python: Option<PathBuf>,
+    /// How sandboxes are kept apart from the machine and from each other.
+    pub isolation: Isolation,
 }
 
 impl ServerConfig {
@@ -78,6 +81,7 @@ impl ServerConfig {
             init_timeout: Duration::from_secs(10), // Lambda's.
             region: "us-east-1".to_owned(),
             python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
+            isolation: Isolation::default(),
         }
     }
 }
@@ -129,7 +133,7 @@ impl Server {
         config: ServerConfig,
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
-        let launcher = Launcher::new(&config.data_dir, &config.region, config.python.clone())?;
+        let launcher = Launcher::new(&config)?;
         let listener = match config.listen {
             Some(addr) => Some(bind(addr).await?),
             None => None,
