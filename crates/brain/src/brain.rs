@@ -4,18 +4,23 @@
 //! stand in one queue, and each sandbox that becomes ready takes the first. So a death on the way costs nobody.
 
 mod life;
+mod limits;
 mod operator;
+mod provision;
 mod revisions;
+mod roster;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use protocol::{FunctionName, InvocationId, RevisionId, SandboxId, State};
 
 use crate::deadlines::{Deadlines, Due};
 use crate::sandbox::{Phase, Sandbox};
-use crate::{Action, Demand, Event, Origin, Policy, StartId, Why};
+use crate::{Action, Beyond, Demand, Event, Origin, Policy, StartId, Why};
 
+use limits::{Account, Group};
+pub use provision::Provisioned;
 use revisions::Revision;
 
 /// Decides for all revisions of one node.
@@ -25,6 +30,8 @@ pub struct Brain {
     revisions: BTreeMap<RevisionId, Revision>,
     /// Who stands in for a revision that has retired.
     successors: BTreeMap<RevisionId, Option<RevisionId>>,
+    groups: BTreeMap<FunctionName, Group>,
+    account: Account,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     starts: BTreeMap<StartId, RevisionId>,
     /// The revision of each invocation that waits.
@@ -72,7 +79,7 @@ impl Brain {
 
     /// Sandboxes of this function that exist or are being started, those of retired revisions included.
     pub fn alive(&self, function: &FunctionName) -> usize {
-        self.revisions_of(function).map(|revision| revision.starting + revision.sandboxes.len()).sum()
+        self.revisions_of(function).map(|revision| revision.alive()).sum()
     }
 
     fn revisions_of(&self, function: &FunctionName) -> impl Iterator<Item = &Revision> {
@@ -83,6 +90,7 @@ impl Brain {
         match event {
             Event::Invoke { invocation, revision } => self.invoke(turn, invocation, revision),
             Event::Retire { revision, successor } => self.retire(turn, revision, successor),
+            Event::Provision { revision, wanted } => self.provision(turn, revision, wanted),
             Event::Started { start, sandbox } => self.started(turn, start, sandbox),
             Event::StartFailed { start } => self.start_failed(turn, start),
             Event::Ready { sandbox } => self.ready(turn, sandbox),
@@ -105,11 +113,10 @@ impl Brain {
     fn fire_due(&mut self, turn: &mut Turn) {
         while let Some(due) = self.deadlines.pop(turn.now) {
             match due {
-                Due::Waiting(invocation) => {
-                    self.unqueue(&invocation);
-                    turn.reject(invocation, Why::QueuedTooLong);
-                }
+                Due::Waiting(invocation) => self.refuse_waiting(turn, invocation, Why::QueuedTooLong),
+                Due::Provision(revision) => self.resume(turn, revision),
                 Due::Sandbox(id) => match self.sandboxes.get(&id).map(|s| &s.phase) {
+                    Some(Phase::Warm) if self.is_provisioned(id) => {} // Until it serves, or fewer are wanted.
                     Some(Phase::Warm) => self.sleep(turn, id, false),
                     Some(Phase::Dedup { .. }) => self.leave(turn, id, None),
                     Some(Phase::Settling) => self.does_not_settle(turn, id),
@@ -123,98 +130,104 @@ impl Brain {
 /// Invocations, and the sandboxes they call for.
 impl Brain {
     fn invoke(&mut self, turn: &mut Turn, invocation: InvocationId, asked: RevisionId) {
-        let current = self.current(asked);
-        let Some((id, revision)) = current.and_then(|id| Some((id, self.revisions.get_mut(&id)?))) else {
+        let Some(id) = self.current(asked) else {
             return turn.reject(invocation, Why::UnknownRevision);
         };
-        let queue_len = revision.plan.queue_len;
-        revision.queue.push_back(invocation.clone());
-        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, revision.plan.queue_wait);
-        self.waiting.insert(invocation.clone(), id);
+        if let Err(why) = self.admit(id) {
+            return turn.reject(invocation, why);
+        }
+        self.adjust(id, |revision| revision.in_flight += 1);
+        self.wait(turn, invocation.clone(), id, VecDeque::push_back);
         self.serve(turn, id);
 
         let demand = self.demand(id);
         let nothing_comes_for = demand.waiting.saturating_sub(demand.coming);
-        if nothing_comes_for > queue_len && self.waiting.contains_key(&invocation) {
-            self.unqueue(&invocation); // The newest goes: those before it were promised a place.
-            turn.reject(invocation, Why::QueueFull);
+        if nothing_comes_for > self.queue_len_max(id) && self.waiting.contains_key(&invocation) {
+            self.refuse_waiting(turn, invocation, Why::QueueFull); // Those before it were promised a place.
         }
     }
 
-    /// Gives waiting invocations to warm sandboxes, and calls for sandboxes as long as more wait than come.
+    fn queue_len_max(&self, id: RevisionId) -> usize {
+        let plan = self.revisions.get(&id).map(|revision| &revision.plan);
+        plan.filter(|plan| plan.beyond == Beyond::Wait).map_or(usize::MAX, |plan| plan.queue_len)
+    }
+
+    /// Puts it at one end of the queue.
+    fn wait(
+        &mut self,
+        turn: &Turn,
+        invocation: InvocationId,
+        id: RevisionId,
+        push: fn(&mut VecDeque<InvocationId>, InvocationId),
+    ) {
+        let Some(revision) = self.revisions.get_mut(&id) else { return };
+        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, revision.plan.queue_wait);
+        self.waiting.insert(invocation.clone(), id);
+        push(&mut revision.queue, invocation);
+    }
+
+    /// Gives waiting invocations to warm sandboxes, and calls for sandboxes as long as more wait than come, or fewer
+    /// are there than are to be.
     fn serve(&mut self, turn: &mut Turn, id: RevisionId) {
-        while self.revisions.get(&id).is_some_and(|revision| !revision.queue.is_empty()) {
-            let Some(sandbox) = self.last_used(id, |phase| *phase == Phase::Warm) else { break };
+        while let Some(revision) = self.revisions.get(&id).filter(|revision| !revision.queue.is_empty()) {
+            let Some(sandbox) = revision.roster.last_warm() else { break };
             self.assign(turn, id, sandbox);
         }
-        loop {
-            let demand = self.demand(id);
+        while let Some(revision) = self.revisions.get(&id) {
+            let demand = revision.demand();
             if demand.waiting <= demand.coming {
                 break;
             }
-            let idle = self
-                .last_used(id, |phase| matches!(phase, Phase::Dedup { .. }))
-                .or_else(|| self.last_used(id, |phase| matches!(phase, Phase::Freezing { .. })));
-            if let Some(sandbox) = idle {
+            if let Some(sandbox) = revision.roster.last_asleep() {
                 self.wake(turn, sandbox);
-            } else if !self.start(turn, id, demand) {
+            } else if self.policy.starts(&revision.plan, demand) {
+                self.launch(turn, id);
+            } else {
                 break;
             }
         }
+        self.provide(turn, id);
     }
 
     fn assign(&mut self, turn: &mut Turn, revision: RevisionId, id: SandboxId) {
         let Some(revision) = self.revisions.get_mut(&revision) else { return };
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
         let Some(invocation) = revision.queue.pop_front() else { return };
         self.waiting.remove(&invocation);
         self.deadlines.clear(&Due::Waiting(invocation.clone()));
         self.deadlines.clear(&Due::Sandbox(id));
         self.last_used += 1;
-        sandbox.used = self.last_used;
-        sandbox.phase = Phase::Busy(Some(invocation.clone()));
-        let origin = std::mem::replace(&mut sandbox.origin, Origin::Warm);
+        let (used, mut origin) = (self.last_used, Origin::Warm);
+        self.alter(id, |sandbox| {
+            sandbox.used = used;
+            sandbox.phase = Phase::Busy(Some(invocation.clone()));
+            std::mem::swap(&mut sandbox.origin, &mut origin);
+        });
         turn.actions.push(Action::Assign { invocation, sandbox: id, origin });
     }
 
-    fn start(&mut self, turn: &mut Turn, id: RevisionId, demand: Demand) -> bool {
-        let Some(revision) = self.revisions.get_mut(&id) else { return false };
-        if !self.policy.starts(&revision.plan, demand) {
-            return false;
-        }
+    fn launch(&mut self, turn: &mut Turn, id: RevisionId) {
+        let Some(revision) = self.revisions.get_mut(&id) else { return };
         revision.starting += 1;
         self.last_start += 1;
         let start = StartId(self.last_start);
         self.starts.insert(start, id);
         turn.actions.push(Action::Start { start, revision: id });
-        true
-    }
-
-    /// The sandbox of this revision in such a phase that was used last.
-    fn last_used(&self, id: RevisionId, fits: impl Fn(&Phase) -> bool) -> Option<SandboxId> {
-        let ids = self.revisions.get(&id)?.sandboxes.iter();
-        let sandboxes = ids.filter_map(|id| self.sandboxes.get(id));
-        sandboxes.filter(|s| fits(&s.phase)).max_by_key(|s| (s.used, s.id)).map(|s| s.id)
     }
 
     fn demand(&self, id: RevisionId) -> Demand {
-        let Some(revision) = self.revisions.get(&id) else {
-            return Demand { waiting: 0, coming: 0, alive: 0 };
-        };
-        let sandboxes = revision.sandboxes.iter().filter_map(|id| self.sandboxes.get(id));
-        Demand {
-            waiting: revision.queue.len(),
-            coming: revision.starting + sandboxes.filter(|s| s.is_coming()).count(),
-            alive: revision.starting + revision.sandboxes.len(),
-        }
+        let none = Demand { waiting: 0, coming: 0, alive: 0 };
+        self.revisions.get(&id).map_or(none, Revision::demand)
     }
 
-    fn unqueue(&mut self, invocation: &InvocationId) {
+    /// One that waits gets no answer.
+    fn refuse_waiting(&mut self, turn: &mut Turn, invocation: InvocationId, why: Why) {
         self.deadlines.clear(&Due::Waiting(invocation.clone()));
-        let Some(id) = self.waiting.remove(invocation) else { return };
+        let Some(id) = self.waiting.remove(&invocation) else { return };
         if let Some(revision) = self.revisions.get_mut(&id) {
-            revision.queue.retain(|waiting| waiting != invocation);
+            revision.queue.retain(|waiting| *waiting != invocation);
         }
+        self.over(id);
+        turn.reject(invocation, why);
     }
 
     /// A start failed: the first that waits is told so, whether or not it was the one that caused the start.
@@ -222,9 +235,9 @@ impl Brain {
     fn blame_first(&mut self, turn: &mut Turn, id: RevisionId) {
         let first = self.revisions.get(&id).and_then(|revision| revision.queue.front().cloned());
         if let Some(invocation) = first {
-            self.unqueue(&invocation);
-            turn.reject(invocation, Why::StartFailed);
+            self.refuse_waiting(turn, invocation, Why::StartFailed);
         }
+        self.set_back(turn, id);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use protocol::{InvocationId, SandboxId};
+use protocol::{InvocationId, RevisionId, SandboxId};
 
 /// What falls due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +12,8 @@ pub(crate) enum Due {
     Sandbox(SandboxId),
     /// An invocation has waited long enough.
     Waiting(InvocationId),
+    /// Provisioned sandboxes are started again.
+    Provision(RevisionId),
 }
 
 /// All deadlines, the earliest first.

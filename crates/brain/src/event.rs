@@ -24,6 +24,13 @@ pub enum Event {
         /// Who stands in for it; `None`: nobody, the function is gone.
         successor: Option<RevisionId>,
     },
+    /// So many sandboxes of this revision are to be ready at any time, called or not.
+    Provision {
+        /// Which revision.
+        revision: RevisionId,
+        /// How many; 0: no longer.
+        wanted: usize,
+    },
     /// A start that was asked for has a process and a number.
     Started {
         /// Which start.
@@ -180,6 +187,10 @@ pub enum Why {
     UnknownRevision,
     /// Every sandbox is busy, no more may be started, and enough invocations wait already.
     QueueFull,
+    /// As many invocations of the function are under way as are reserved for it.
+    ReservedLimit,
+    /// As many invocations are under way as the account allows for functions for which nothing is reserved.
+    AccountLimit,
     /// It waited as long as one may wait.
     QueuedTooLong,
     /// The sandbox that was started for it did not come up.

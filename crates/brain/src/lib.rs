@@ -9,6 +9,6 @@ mod event;
 mod policy;
 mod sandbox;
 
-pub use brain::Brain;
+pub use brain::{Brain, Provisioned};
 pub use event::{Action, Event, Origin, StartId, Why};
-pub use policy::{Demand, FunctionPlan, Policy};
+pub use policy::{Beyond, Demand, FunctionPlan, Policy};

@@ -16,6 +16,18 @@ pub struct FunctionPlan {
     pub queue_len: usize,
     /// How long one invocation may wait for a sandbox.
     pub queue_wait: Duration,
+    /// What becomes of one invocation more than there may be.
+    pub beyond: Beyond,
+}
+
+/// What becomes of one invocation more than there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beyond {
+    /// It waits, as far as the queue goes. Lambda's limits do not count.
+    #[default]
+    Wait,
+    /// As Lambda does it: it is rejected at once, at the limit of its function or of the account.
+    Throttle,
 }
 
 /// How many want a sandbox, and how many sandboxes there are.
@@ -84,6 +96,7 @@ mod tests {
             keep_dedup: Duration::MAX,
             queue_len: 0,
             queue_wait: Duration::ZERO,
+            beyond: Beyond::Wait,
         };
         assert_eq!(Policy::Fixed.sleeps_after(&plan, left_warm), Duration::from_secs(expected_s));
     }

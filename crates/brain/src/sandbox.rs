@@ -51,6 +51,19 @@ impl Sandbox {
         matches!(self.phase, Phase::Starting | Phase::Waking | Phase::Settling)
     }
 
+    /// Whether it counts as provisioned. One that was put to sleep by hand does: that is what the operator wants.
+    pub(crate) fn is_up(&self) -> bool {
+        !matches!(
+            self.phase,
+            Phase::Leaving(_) | Phase::Freezing { by_hand: false } | Phase::Dedup { by_hand: false }
+        )
+    }
+
+    /// Whether it counts as provisioned and has come up.
+    pub(crate) fn is_available(&self) -> bool {
+        self.is_up() && !matches!(self.phase, Phase::Starting | Phase::Waking)
+    }
+
     /// Where it stands, in the words of the life cycle.
     pub(crate) fn state(&self) -> State {
         match self.phase {

@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, doctor, guard, inside, ps, run, serve, sleep, stats, wake,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, ps, rm,
+    run, serve, sleep, stats, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -18,13 +19,14 @@ use crate::{
 #[command(after_help = "Examples:
   dormouse demo                  see it work, on functions that come with it
   dormouse serve                 serve functions, compatible with AWS Lambda
+  dormouse init python hello     make a function; deploy hello, invoke hello
   dormouse ps                    what runs, what sleeps, and what it costs
   dormouse bench sleep --quick   compare with freezing, zram, CRIU and cold starts
 
 Exit codes: 0 done, 1 failed, 2 misused.")]
 struct Cli {
-    /// Directory of the server, one server each; demo, doctor and bench use none [default: $XDG_RUNTIME_DIR/dormouse,
-    /// else /run/dormouse for root, else /tmp/dormouse-UID]
+    /// Directory of the server, one server each; demo, doctor and bench use none [default: /var/lib/dormouse for root,
+    /// else $XDG_STATE_HOME/dormouse, else ~/.local/state/dormouse]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
     data: Option<PathBuf>,
 
@@ -42,6 +44,16 @@ enum Command {
     Demo(demo::Args),
     /// Serve functions over HTTP, compatible with AWS Lambda
     Serve(serve::Args),
+    /// Deploy a folder as a function of a running server
+    Deploy(deploy::Args),
+    /// Call a function
+    Invoke(invoke::Args),
+    /// List functions
+    List(list::Args),
+    /// Remove functions, or versions of them
+    Rm(rm::Args),
+    /// Make a folder with a function
+    Init(init::Args),
     /// Run any program as a sandbox
     Run(run::Args),
     /// List sandboxes and what they cost
@@ -54,6 +66,9 @@ enum Command {
     Check(check::Args),
     /// Show the totals of the node
     Stats(stats::Args),
+    /// Make, list and remove the keys that calls are signed with
+    #[command(subcommand)]
+    Key(key::Command),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -119,12 +134,18 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
     match &cli.command {
         Command::Demo(args) => demo::run(args),
         Command::Serve(args) => serve::run(args, &data),
+        Command::Deploy(args) => deploy::run(args, &data),
+        Command::Invoke(args) => invoke::run(args, &data),
+        Command::List(args) => list::run(args, &data),
+        Command::Rm(args) => rm::run(args, &data),
+        Command::Init(args) => init::run(args),
         Command::Run(args) => return run::run(args, &data),
         Command::Ps(args) => ps::run(args, &data),
         Command::Sleep(args) => sleep::run(args, &data),
         Command::Wake(args) => wake::run(args, &data),
         Command::Check(args) => check::run(args, &data),
         Command::Stats(args) => stats::run(args, &data),
+        Command::Key(command) => key::run(command, &data),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
@@ -178,6 +199,16 @@ mod tests {
         check("dormouse bench soak --minutes 0.5 --sandboxes 8 --workers hello,hello,node --seed 7", true);
         check("dormouse bench soak --minutes forever", false);
         check("dormouse bench soak --minutes -1", false);
+    }
+
+    #[test]
+    fn keys_are_named_where_they_are_removed() {
+        check("dormouse key add", true);
+        check("dormouse key add --note ci --data /tmp/x", true);
+        check("dormouse key list --json", true);
+        check("dormouse key rm AKIA", true);
+        check("dormouse key rm", false);
+        check("dormouse key", false);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use node::{CellSpec, Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sh
 use protocol::Depth;
 use tokio::runtime::Runtime;
 
+use crate::data_dir;
 use crate::failure::Failure;
 use crate::serve::{self, Isolation};
 use crate::stop::Stop;
@@ -68,7 +69,11 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
 
 /// Launches the program, and serves the operator's socket until it ends.
 async fn serve_one(args: &Args, data: &Path, node: &Node, stop: &Stop) -> Result<Exit, Failure> {
-    let config = ServerConfig { listen: None, ..ServerConfig::new(Catalogue::default(), data) };
+    let config = ServerConfig {
+        listen: None,
+        socket: data_dir::socket(data),
+        ..ServerConfig::new(Catalogue::default(), data)
+    };
     let server = Server::start(config, node.clone()).await.map_err(|error| Failure::of(&error))?;
     let spec = launch_spec(args, data)?;
     let launched = tokio::task::block_in_place(|| node.launch(spec)).map_err(|error| Failure::of(&error));

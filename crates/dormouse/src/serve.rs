@@ -1,5 +1,6 @@
 //! `dormouse serve`: functions over HTTP, until Ctrl-C.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -10,29 +11,38 @@ use linux::probe::Verdict;
 use node::{Node, NodeConfig};
 use tokio::runtime::Runtime;
 
+use crate::data_dir;
 use crate::failure::Failure;
 use crate::output;
 use crate::stop::Stop;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  dormouse serve --functions examples/functions
+  dormouse serve                                   for functions that are deployed to it
+  dormouse serve --functions examples/functions    and for those in these folders
   dormouse serve --listen 127.0.0.1:9000 --functions ./functions --data ./state --keep-warm 10
+  dormouse serve --functions ./functions --metrics-listen 127.0.0.1:9001
   curl -d '{\"n\": 3}' http://127.0.0.1:9000/2015-03-31/functions/hello/invocations
+  aws lambda list-functions --endpoint-url http://127.0.0.1:9000
   aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
 
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb). DORMOUSE_PYTHON is the interpreter of \
-functions that name none; else it is python3 from PATH. Ctrl-C ends the server: \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, events). Functions that clients deploy (`dormouse \
+deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
+functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
+signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
-    /// Where to listen for invocations
+    /// Where to listen for invocations; only with keys may it be an address that other machines reach
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
-    /// A directory with a folder for each function
+    /// Where to serve /metrics, /healthz and /readyz, to everybody who reaches it [default: on the socket alone]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// A directory with a folder for each function, beside those that are deployed
     #[arg(long, value_name = "DIR")]
-    functions: PathBuf,
+    functions: Option<PathBuf>,
     /// How long an idle sandbox stays warm, where its function does not say
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     keep_warm: u64,
@@ -42,12 +52,18 @@ pub(crate) struct Args {
     /// Sandboxes of one function at once, where it does not say
     #[arg(long, value_name = "N", default_value_t = 10)]
     concurrency: usize,
+    /// Invocations at once of all functions together that were deployed as to Lambda
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    account_concurrency: usize,
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
     /// How sandboxes are kept apart from this machine and from each other
     #[arg(long, value_enum, default_value_t = Isolation::None)]
     isolation: Isolation,
+    /// A directory with files that may be destinations of asynchronous invocations; can be given more than once
+    #[arg(long, value_name = "DIR")]
+    destinations: Vec<PathBuf>,
     /// Sandboxes with more private memory than this run before all of it is back [default: 4]
     #[arg(long, value_name = "MIB")]
     lazy_above: Option<u64>,
@@ -78,9 +94,9 @@ impl From<Isolation> for front::Isolation {
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
-    let catalogue = Catalogue::load(&args.functions).map_err(|error| Failure::of(&error))?;
-    let names: Vec<String> = catalogue.iter().map(|function| function.name.to_string()).collect();
-    warn_if_open(args.listen);
+    let catalogue = args.functions.as_deref().map_or_else(|| Ok(Catalogue::default()), Catalogue::load);
+    let catalogue = catalogue.map_err(|error| Failure::of(&error))?;
+    let destinations = destinations(args)?;
     let node = start_node(data, |config| {
         if let Some(mib) = args.lazy_above {
             config.lazy_above_bytes = mib << 20;
@@ -89,9 +105,10 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
             config.sleepers_per_base = sleepers.get();
         }
     })?;
-    let server = runtime.block_on(Server::start(config(args, catalogue, data), node.clone()));
+    let server = runtime.block_on(Server::start(config(args, catalogue, destinations, data), node.clone()));
     let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
         let address = server.addr().unwrap_or(args.listen);
+        let names: Vec<String> = server.functions().iter().map(ToString::to_string).collect();
         let ready = output::print(&format!(
             "dormouse serves {} on http://{address} ({})\n",
             if names.is_empty() { "no function".to_owned() } else { names.join(", ") },
@@ -118,21 +135,30 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
     Ok(node)
 }
 
-fn config(args: &Args, catalogue: Catalogue, data: &Path) -> ServerConfig {
+/// The directories, absolute, as destinations name them.
+fn destinations(args: &Args) -> Result<Vec<PathBuf>, Failure> {
+    let allow = |dir: &PathBuf| match std::path::absolute(dir) {
+        Ok(dir) if dir.is_dir() => Ok(dir),
+        Ok(dir) => {
+            Err(Failure::io(format!("use {dir:?} for destinations"), &ErrorKind::NotADirectory.into()))
+        }
+        Err(error) => Err(Failure::io(format!("use {dir:?} for destinations"), &error)),
+    };
+    args.destinations.iter().map(allow).collect()
+}
+
+fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &Path) -> ServerConfig {
     ServerConfig {
         listen: Some(args.listen),
+        metrics_listen: args.metrics_listen,
         keep_warm: Duration::from_secs(args.keep_warm),
         keep_dedup: Duration::from_secs(args.keep_dedup),
         concurrency: args.concurrency,
+        account_concurrency: args.account_concurrency,
         queue_len: args.queue,
         isolation: args.isolation.into(),
+        destinations,
+        socket: data_dir::socket(data),
         ..ServerConfig::new(catalogue, data)
-    }
-}
-
-/// There are no credentials: whoever reaches the address can run the functions.
-fn warn_if_open(listen: SocketAddr) {
-    if !listen.ip().is_loopback() {
-        tracing::warn!(%listen, "anybody who reaches this address can invoke the functions: there is no authentication");
     }
 }

@@ -40,7 +40,7 @@ pub enum Target {
 
 impl Target {
     /// The lane that events with this target wait in.
-    pub(crate) fn lane(&self) -> Lane {
+    pub fn lane(&self) -> Lane {
         match self {
             Target::Function { name, .. } => Lane::Function(name.clone()),
             Target::File { path } => Lane::File(path.clone()),

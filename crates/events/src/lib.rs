@@ -18,7 +18,7 @@ pub use bounds::{Bounds, Full, PAYLOAD_MAX, RECORD_MAX, Usage};
 pub use event::{Event, EventId, Lane, NewEvent, Target};
 pub use policy::{AGE_MAX, AGE_MIN, EventConfig, GivenUp, RETRIES_MAX};
 pub use queue::{AcceptError, LaneFacts, Queue, QueueError, Taken};
-pub use record::{Condition, DestinationRecord, Response};
+pub use record::{Condition, DestinationRecord, Response, one_line};
 pub use store::{OpenError, StoreError};
 pub use time::Timestamp;
 

@@ -97,7 +97,7 @@ impl DestinationRecord<'_> {
                 },
                 approximate_invoke_count: self.invoke_count,
             },
-            request_payload: raw(&self.event.payload),
+            request_payload: one_line(&self.event.payload),
             response_context: self.response.map(|response| ResponseContext {
                 status_code: response.status,
                 executed_version: response.executed_version,
@@ -106,14 +106,14 @@ impl DestinationRecord<'_> {
             response_payload: self
                 .response
                 .filter(|_| with_answer)
-                .and_then(|response| raw(response.payload)),
+                .and_then(|response| one_line(response.payload)),
         };
         serde_json::to_vec(&whole).map(Bytes::from).unwrap_or_default() // Text and numbers: it cannot fail.
     }
 }
 
 /// JSON as it is, but in one line; anything else as a JSON string.
-fn raw(payload: &Bytes) -> Option<Box<RawValue>> {
+pub fn one_line(payload: &Bytes) -> Option<Box<RawValue>> {
     let text = String::from_utf8_lossy(payload);
     let is_one_line = !text.contains(['\n', '\r']);
     if is_one_line && let Ok(raw) = RawValue::from_string(text.clone().into_owned()) {

@@ -1,18 +1,20 @@
-//! The operator's door: HTTP over a unix socket, for `ps`, `sleep`, `wake`, `check`, `purge`, `stats` and Prometheus.
+//! The operator's door: HTTP over a unix socket, for `ps`, `sleep`, `wake`, `check`, `purge`, `stats`, and what `watch`
+//! shows.
 
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use protocol::{NodeRecord, SandboxId, SandboxRecord, StatsRecord};
+use protocol::{SandboxId, SandboxRecord, StatsRecord};
 use serde_json::json;
 
 use crate::dispatch::{Dispatch, Done, OperateError, Verb};
 use crate::hands::NodeHands;
 use crate::metrics::Metrics;
+use crate::watch::Watch;
 
 /// What every request needs.
 #[derive(Clone)]
@@ -20,6 +22,7 @@ pub(crate) struct Admin {
     pub(crate) dispatch: Dispatch,
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
+    pub(crate) watch: Watch,
 }
 
 impl Admin {
@@ -28,13 +31,8 @@ impl Admin {
             .route("/v1/sandboxes", get(sandboxes))
             .route("/v1/sandboxes/{id}/{verb}", post(operate))
             .route("/v1/stats", get(stats))
-            .route("/metrics", get(metrics))
-            .with_state(self)
-    }
-
-    async fn node_record(&self) -> Result<NodeRecord, AdminError> {
-        let node = Arc::clone(&self.node);
-        blocking(move || node.record()).await
+            .with_state(self.clone())
+            .merge(self.watch.router())
     }
 }
 
@@ -45,7 +43,7 @@ async fn sandboxes(State(admin): State<Admin>) -> Result<Json<Vec<SandboxRecord>
 }
 
 async fn stats(State(admin): State<Admin>) -> Result<Json<StatsRecord>, AdminError> {
-    let node = admin.node_record().await?;
+    let node = admin.watch.node_record().await.ok_or_else(|| AdminError::internal("the node's record"))?;
     let counts = admin.dispatch.count().await;
     let functions = counts.into_iter().map(|count| admin.metrics.function_record(count)).collect();
     Ok(Json(StatsRecord { node, functions }))
@@ -91,14 +89,6 @@ async fn operate_directly(admin: &Admin, id: SandboxId, verb: Verb) -> Result<Do
         }
     }
     Ok(Done { sandbox, check })
-}
-
-async fn metrics(State(admin): State<Admin>) -> Result<Response, AdminError> {
-    let node = admin.node_record().await?;
-    let counts = admin.dispatch.count().await;
-    let text = admin.metrics.render(&node, &counts).map_err(AdminError::internal)?;
-    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// Records read `/proc` for each sandbox: not a task's work.

@@ -2,10 +2,16 @@
 
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use events::AcceptError;
 use serde_json::json;
 
+use crate::functions::CatalogueError;
 use crate::names::NotAFunction;
 use crate::outcome::Throttle;
+use crate::sigv4::Denied;
+
+/// How much of a wrong value is told back.
+const SHOWN_CHARS_MAX: usize = 200;
 
 /// One error, as a client's SDK reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +46,13 @@ impl AwsError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
     }
 
+    /// More than an asynchronous invocation may carry.
+    pub(crate) fn event_too_large(len: usize, limit: usize) -> Self {
+        let message =
+            format!("{len} byte payload is too large for the Event invocation type (limit {limit} bytes)");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+    }
+
     pub(crate) fn throttled(throttle: Throttle) -> Self {
         let (message, reason) = match throttle {
             Throttle::QueueFull => (
@@ -50,6 +63,11 @@ impl AwsError {
                 "Rate Exceeded: no sandbox became free in time.",
                 "ReservedFunctionConcurrentInvocationLimitExceeded",
             ),
+            Throttle::Events => {
+                ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
+            }
+            Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
+            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }
@@ -58,8 +76,92 @@ impl AwsError {
         Self { reason: Some(reason), ..Self::new(StatusCode::TOO_MANY_REQUESTS, kind, message.to_owned()) }
     }
 
+    /// The caller is not known, or not let in.
+    pub(crate) fn denied(kind: &'static str, message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, kind, message)
+    }
+
+    /// A value is not what it may be, in Lambda's words.
+    pub(crate) fn validation(value: &str, name: &str, constraint: &str) -> Self {
+        let shown: String = value.chars().take(SHOWN_CHARS_MAX).collect();
+        let message = format!(
+            "1 validation error detected: Value '{shown}' at '{name}' failed to satisfy constraint: {constraint}"
+        );
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", message)
+    }
+
+    /// The body is no JSON, or its values have other types.
+    pub(crate) fn serialization(why: &str) -> Self {
+        let message = format!("Could not parse request body into json: {why}");
+        Self::new(StatusCode::BAD_REQUEST, "SerializationException", message)
+    }
+
+    pub(crate) fn malformed_path() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "ValidationException", "The path is no UTF-8".to_owned())
+    }
+
+    pub(crate) fn unknown_operation() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "UnknownOperationException", "Unknown operation".to_owned())
+    }
+
+    pub(crate) fn conflict(message: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, "ResourceConflictException", message.to_owned())
+    }
+
+    pub(crate) fn precondition() -> Self {
+        let message = "The Revision Id provided does not match the latest Revision Id. Call the \
+                       GetFunction/GetAlias API to retrieve the latest Revision Id";
+        Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailedException", message.to_owned())
+    }
+
+    pub(crate) fn entity_too_large(limit: usize, operation: &str) -> Self {
+        let message = format!("Request must be smaller than {limit} bytes for the {operation} operation");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLargeException", message)
+    }
+
+    pub(crate) fn code_storage_exceeded() -> Self {
+        let message = "Code storage limit exceeded.".to_owned();
+        Self::new(StatusCode::BAD_REQUEST, "CodeStorageExceededException", message)
+    }
+
+    pub(crate) fn policy_too_long(limit: usize) -> Self {
+        let message = format!("The final policy size is bigger than the limit ({limit}).");
+        Self::new(StatusCode::BAD_REQUEST, "PolicyLengthExceededException", message)
+    }
+
+    pub(crate) fn no_provisioned_concurrency() -> Self {
+        let message = "No Provisioned Concurrency Config found for this function".to_owned();
+        Self::new(StatusCode::NOT_FOUND, "ProvisionedConcurrencyConfigNotFoundException", message)
+    }
+
+    /// The package has a `function.toml` that says what cannot be.
+    pub(crate) fn unusable(error: &CatalogueError) -> Self {
+        Self::invalid(&format!("The package cannot be used: {error}"))
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        self.status.as_u16()
+    }
+
     pub(crate) fn service(message: String) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "ServiceException", message)
+    }
+}
+
+impl From<AcceptError> for AwsError {
+    fn from(error: AcceptError) -> Self {
+        match error {
+            AcceptError::Full(_) => Self::throttled(Throttle::Events),
+            AcceptError::TooLarge { len, limit } => Self::event_too_large(len, limit),
+            AcceptError::Queue(error) => Self::service(error.to_string()),
+        }
+    }
+}
+
+impl From<Denied> for AwsError {
+    fn from(denied: Denied) -> Self {
+        Self::denied(denied.kind(), denied.to_string())
     }
 }
 

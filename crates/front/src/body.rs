@@ -23,6 +23,17 @@ pub(crate) enum ReadError {
     Broken,
 }
 
+/// What is left of a body; nobody wants it.
+pub(crate) async fn discard(mut body: Body) {
+    let mut len = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        len += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if len > DISCARD_BYTES_MAX {
+            break;
+        }
+    }
+}
+
 /// The whole body, if it is not longer than `limit`.
 pub(crate) async fn read(mut body: Body, limit: usize) -> Result<Bytes, ReadError> {
     let mut kept = BytesMut::new();

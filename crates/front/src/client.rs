@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use protocol::{CheckRecord, SandboxId, SandboxRecord, StatsRecord};
 use serde::Deserialize;
@@ -45,6 +45,17 @@ pub enum ClientError {
         /// What happened.
         why: String,
     },
+}
+
+/// What a call of Lambda's API gave.
+#[derive(Clone, Debug)]
+pub struct LambdaAnswer {
+    /// The body: JSON, or what a function said.
+    pub body: Bytes,
+    /// Set if the function failed: `Unhandled`.
+    pub function_error: Option<String>,
+    /// The end of its log, if it was asked for.
+    pub log: Option<Vec<u8>>,
 }
 
 /// A client of one running server. Each call is a connection of its own: commands are rare.
@@ -105,18 +116,54 @@ impl Client {
         serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
     }
 
+    /// One call of Lambda's API; its path begins with the date of the API. Fails where the answer is an error.
+    pub async fn lambda(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Result<LambdaAnswer, ClientError> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.exchange(request, body.into()).await?;
+        let (head, body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(refused(head.status, &body));
+        }
+        let header = |name: &str| head.headers.get(name).map(|value| value.as_bytes().to_vec());
+        Ok(LambdaAnswer {
+            function_error: header("x-amz-function-error")
+                .map(|kind| String::from_utf8_lossy(&kind).into_owned()),
+            log: header("x-amz-log-result").and_then(|text| crate::base64::decode(&text)),
+            body,
+        })
+    }
+
     async fn send(&self, method: Method, path: &str) -> Result<Bytes, ClientError> {
+        let response = self.exchange(Request::builder().method(method).uri(path), Bytes::new()).await?;
+        let (head, bytes) = response.into_parts();
+        if head.status.is_success() { Ok(bytes) } else { Err(refused(head.status, &bytes)) }
+    }
+
+    async fn exchange(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<http::Response<Bytes>, ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
         tokio::spawn(connection); // Ends with the sender.
-        let request = Request::builder().method(method).uri(path).header("host", "dormouse");
-        let request = request.body(Empty::<Bytes>::new()).map_err(|error| self.broken(error))?;
+        let request = request.header("host", "dormouse").body(Full::new(body));
+        let request = request.map_err(|error| self.broken(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
         let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
-        if status.is_success() { Ok(bytes) } else { Err(refused(status, &bytes)) }
+        Ok(http::Response::from_parts(head, bytes))
     }
 
     fn unreachable(&self, error: std::io::Error) -> ClientError {
@@ -137,6 +184,7 @@ impl Client {
 
 #[derive(Deserialize)]
 struct ErrorBody {
+    #[serde(alias = "Message")] // Lambda's word.
     error: String,
 }
 

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use brain::Provisioned;
 use protocol::{FunctionName, RevisionId};
 use tokio::sync::Mutex;
 
 use crate::catalogue::{Alias, LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::Dispatch;
 use crate::functions::Function;
+use crate::limits::{Account, LimitError, Limits};
 
-/// Makes changes, one after the other. Cloning gives another handle to the same. Nothing here is checked: that a name
-/// is free, or that an alias leads somewhere, is for whoever takes orders.
+/// Makes changes, one after the other. Cloning gives another handle to the same. Only limits are checked here: that
+/// a name is free, or that an alias leads somewhere, is for whoever takes orders.
 #[derive(Clone)]
 pub struct Deployer(Arc<Inner>);
 
@@ -21,23 +23,23 @@ struct Inner {
     dispatch: Dispatch,
     last_revision: AtomicU64,
     /// Held by the change under way.
-    turn: Mutex<()>,
+    limits: Mutex<Limits>,
 }
 
 impl Deployer {
-    pub(crate) fn new(catalogue: LiveCatalogue, dispatch: Dispatch) -> Self {
+    pub(crate) fn new(catalogue: LiveCatalogue, dispatch: Dispatch, account_concurrency: usize) -> Self {
         Self(Arc::new(Inner {
             catalogue,
             dispatch,
             last_revision: AtomicU64::new(0),
-            turn: Mutex::default(),
+            limits: Mutex::new(Limits::new(account_concurrency)),
         }))
     }
 
     /// From now on, `function` is this version of the function of its name. What was this version before retires: who
     /// waits for it is served by the new one, idle sandboxes go, busy ones finish first.
     pub async fn put(&self, version: Version, function: Function) -> Arc<Revision> {
-        let _turn = self.0.turn.lock().await;
+        let limits = self.0.limits.lock().await;
         let id = RevisionId(self.0.last_revision.fetch_add(1, Ordering::Relaxed) + 1);
         let revision = Arc::new(Revision { id, version, function });
         self.0.dispatch.set_revision(Arc::clone(&revision)).await;
@@ -45,6 +47,10 @@ impl Deployer {
         let before = self.0.catalogue.change(|snapshot| {
             snapshot.entry(name).or_default().versions.insert(version, Arc::clone(&revision))
         });
+        let provisioned = limits.provisioned(&revision.function.name, version);
+        if provisioned > 0 {
+            self.0.dispatch.provision(id, provisioned).await;
+        }
         if let Some(before) = before {
             self.0.dispatch.retire(before.id, Some(id)).await;
         }
@@ -63,7 +69,8 @@ impl Deployer {
 
     /// Removes one version, if there is one: who waits for it is told so.
     pub async fn remove_version(&self, name: &FunctionName, version: Version) {
-        let _turn = self.0.turn.lock().await;
+        let mut limits = self.0.limits.lock().await;
+        limits.remove_version(name, version);
         let removed = self.change_names(name, |names| names.versions.remove(&version));
         if let Some(revision) = removed.flatten() {
             self.0.dispatch.retire(revision.id, None).await;
@@ -72,11 +79,57 @@ impl Deployer {
 
     /// Removes a function with all its versions and aliases, if there is one.
     pub async fn remove(&self, name: &FunctionName) {
-        let _turn = self.0.turn.lock().await;
+        let mut limits = self.0.limits.lock().await;
+        limits.remove(name);
+        self.0.dispatch.set_reserved(name.clone(), None).await;
         let removed = self.0.catalogue.change(|snapshot| snapshot.remove(name));
         for revision in removed.into_iter().flat_map(|names| names.versions.into_values()) {
             self.0.dispatch.retire(revision.id, None).await;
         }
+    }
+
+    /// Reserves so many of the account's invocations for this function, which gets no more; `None`: it shares what is
+    /// left. Of use to functions that have Lambda's limits only.
+    pub async fn reserve(&self, name: &FunctionName, wanted: Option<usize>) -> Result<(), LimitError> {
+        let mut limits = self.0.limits.lock().await;
+        limits.reserve(name, wanted)?;
+        self.0.dispatch.set_reserved(name.clone(), wanted).await;
+        Ok(())
+    }
+
+    /// What is reserved for this function.
+    pub async fn reserved(&self, name: &FunctionName) -> Option<usize> {
+        self.0.limits.lock().await.reserved(name)
+    }
+
+    /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
+    /// another revision, and ends when it is removed.
+    pub async fn provision(
+        &self,
+        name: &FunctionName,
+        version: Version,
+        wanted: usize,
+    ) -> Result<(), LimitError> {
+        let mut limits = self.0.limits.lock().await;
+        let revision = self.revision(name, version).ok_or(LimitError::NoVersion)?;
+        limits.provision(name, version, wanted)?;
+        self.0.dispatch.provision(revision.id, wanted).await;
+        Ok(())
+    }
+
+    /// How far that is; `None`: there is no such version.
+    pub async fn provisioned(&self, name: &FunctionName, version: Version) -> Option<Provisioned> {
+        let revision = self.revision(name, version)?;
+        self.0.dispatch.provisioned(revision.id).await
+    }
+
+    /// The account: how much there is, and how much of it is not reserved.
+    pub async fn account(&self) -> Account {
+        self.0.limits.lock().await.account()
+    }
+
+    fn revision(&self, name: &FunctionName, version: Version) -> Option<Arc<Revision>> {
+        self.0.catalogue.snapshot().get(name)?.versions.get(&version).cloned()
     }
 
     fn change_names<T>(&self, name: &FunctionName, change: impl FnOnce(&mut Names) -> T) -> Option<T> {

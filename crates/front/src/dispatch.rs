@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
-use brain::{FunctionPlan, StartId};
+use brain::{FunctionPlan, Provisioned, StartId};
 use bytes::Bytes;
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
@@ -21,6 +21,7 @@ use crate::catalogue::Revision;
 use crate::log::TailSlot;
 use crate::outcome::Outcome;
 use crate::runtime_api::RuntimeEvent;
+use crate::stream::Reply;
 
 /// Messages that may wait for the actor, which handles one in microseconds. Senders wait when it is full, and
 /// none of them is waited for by the actor.
@@ -63,9 +64,12 @@ pub(crate) struct Ended {
 
 /// What the actor hears.
 pub(crate) enum Message {
-    Invoke { request: Request, reply: oneshot::Sender<Ended> },
+    Invoke { request: Request, reply: oneshot::Sender<Reply> },
     SetRevision { revision: Arc<Revision> },
     Retire { revision: RevisionId, successor: Option<RevisionId> },
+    SetReserved { function: FunctionName, reserved: Option<usize> },
+    Provision { revision: RevisionId, wanted: usize },
+    Provisioned { revision: RevisionId, reply: oneshot::Sender<Option<Provisioned>> },
     Launched { start: StartId, result: Result<Launched, String> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
@@ -102,10 +106,15 @@ impl Dispatch {
 
     /// Has a revision answer, or whoever has succeeded it.
     pub(crate) async fn invoke(&self, request: Request) -> Ended {
+        self.begin(request).await.whole().await
+    }
+
+    /// The same, piece by piece if the function likes.
+    pub(crate) async fn begin(&self, request: Request) -> Reply {
         let revision = Arc::clone(&request.revision);
         let outcome = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
         let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
-        asked.unwrap_or_else(|| Ended { outcome: outcome(), revision })
+        asked.unwrap_or_else(|| Reply::Whole(Ended { outcome: outcome(), revision }))
     }
 
     /// Takes invocations for this revision, from this call on.
@@ -130,12 +139,32 @@ impl Dispatch {
         self.ask(|reply| Message::Count { reply }).await.unwrap_or_default()
     }
 
+    /// Whether messages are still handled.
+    pub(crate) async fn answers(&self) -> bool {
+        self.ask(|reply| Message::Count { reply }).await.is_some()
+    }
+
     /// Takes no more invocations and purges every sandbox. Returns when they are gone, or after `wait`.
     pub(crate) async fn shutdown(&self, wait: Duration) {
         let ended = self.ask(|reply| Message::Shutdown { reply });
         if tokio::time::timeout(wait, ended).await.is_err() {
             tracing::warn!("sandboxes are still dying after {wait:?}");
         }
+    }
+
+    /// At most so many invocations of this function are under way at once; `None`: as many as the account has left.
+    pub(crate) async fn set_reserved(&self, function: FunctionName, reserved: Option<usize>) {
+        self.send(Message::SetReserved { function, reserved }).await;
+    }
+
+    /// Keeps so many sandboxes of this revision ready.
+    pub(crate) async fn provision(&self, revision: RevisionId, wanted: usize) {
+        self.send(Message::Provision { revision, wanted }).await;
+    }
+
+    /// How far that is.
+    pub(crate) async fn provisioned(&self, revision: RevisionId) -> Option<Provisioned> {
+        self.ask(|reply| Message::Provisioned { revision, reply }).await.flatten()
     }
 
     /// Fails only when the actor has ended, and with it every revision.
@@ -160,6 +189,8 @@ pub(crate) fn arn(region: &str, function: &FunctionName) -> String {
 pub(crate) struct Plan {
     pub(crate) region: String,
     pub(crate) init_timeout: Duration,
+    /// Invocations of all functions together that have Lambda's limits.
+    pub(crate) account: usize,
     /// For what a function leaves open.
     pub(crate) function: FunctionPlan,
 }

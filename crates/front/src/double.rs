@@ -9,12 +9,14 @@ use std::sync::{Arc, Mutex};
 
 use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, WakeError};
 use protocol::{
-    Account, CheckRecord, Event, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State,
-    WakeRecord,
+    Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
+    State, WakeRecord,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::sync::watch;
 
+use crate::catalogue::{Revision, Version};
+use crate::functions::load_function;
 use crate::hands::{NodeHands, SandboxHands, Work};
 
 /// The node. Cloning gives another handle to the same.
@@ -35,6 +37,7 @@ pub(crate) struct Faults {
     pub(crate) launch: AtomicBool,
     pub(crate) sleep: AtomicBool,
     pub(crate) wake: AtomicBool,
+    pub(crate) not_ready: AtomicBool,
     /// Once: the sandbox is found dead when it is to get an invocation.
     pub(crate) begin_once: AtomicBool,
 }
@@ -47,6 +50,15 @@ struct DoubleSandbox {
     state: Arc<Mutex<State>>,
     exit: watch::Receiver<Option<Exit>>,
     node: Double,
+}
+
+/// A revision of a function that is not there, for what only passes it on.
+pub(crate) fn revision() -> Revision {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("f");
+    std::fs::create_dir(&root).unwrap();
+    std::fs::write(root.join("bootstrap"), "").unwrap();
+    Revision { id: RevisionId(1), version: Version::Latest, function: load_function(&root).unwrap() }
 }
 
 impl Double {
@@ -106,6 +118,10 @@ impl NodeHands for Double {
 
     fn sandboxes(&self) -> Vec<SandboxRecord> {
         self.0.sandboxes.lock().unwrap().values().map(SandboxHands::record).collect()
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        self.0.faults.not_ready.load(SeqCst).then(|| "its guard is dead".to_owned())
     }
 
     fn record(&self) -> NodeRecord {

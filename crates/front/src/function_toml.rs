@@ -7,6 +7,8 @@ use protocol::Depth;
 use serde::Deserialize;
 
 use crate::CatalogueError;
+use crate::event_queue::EventsToml;
+use crate::function_url::UrlSettings;
 
 /// What runs a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -42,6 +44,23 @@ pub enum LayoutChoice {
     Random,
 }
 
+/// Whether a function has a URL: yes, or how.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Url {
+    Usual(bool),
+    Set(UrlSettings),
+}
+
+impl Url {
+    pub(crate) fn settings(self) -> Option<UrlSettings> {
+        match self {
+            Url::Usual(is_wanted) => is_wanted.then(UrlSettings::default),
+            Url::Set(settings) => Some(settings),
+        }
+    }
+}
+
 /// The file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -62,6 +81,8 @@ pub(crate) struct FunctionToml {
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
     pub(crate) tmp_mb: u64,
+    pub(crate) events: EventsToml,
+    pub(crate) url: Option<Url>,
 }
 
 impl Default for FunctionToml {
@@ -83,6 +104,8 @@ impl Default for FunctionToml {
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
             tmp_mb: 512,
+            events: EventsToml::default(),
+            url: None,
         }
     }
 }
@@ -147,18 +170,22 @@ impl FunctionToml {
     }
 
     fn environment_fault(&self) -> Option<(String, String)> {
-        let word = |key: &str| !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         self.environment.iter().find_map(|(key, value)| {
-            let why = if !word(key) {
-                "must be letters, digits and '_'"
-            } else if RESERVED.contains(&key.as_str()) || key.starts_with("AWS_LAMBDA_") {
-                "is reserved: the runtime environment sets it"
-            } else if value.contains('\0') {
-                "must not hold a zero byte"
-            } else {
-                return None;
-            };
-            Some((format!("environment.{key}"), why.to_owned()))
+            variable_fault(key, value).map(|why| (format!("environment.{key}"), why.to_owned()))
         })
+    }
+}
+
+/// What is wrong with a variable of a function's own, if anything is.
+pub(crate) fn variable_fault(key: &str, value: &str) -> Option<&'static str> {
+    let is_word = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if !is_word {
+        Some("must be letters, digits and '_'")
+    } else if RESERVED.contains(&key) || key.starts_with("AWS_LAMBDA_") {
+        Some("is reserved: the runtime environment sets it")
+    } else if value.contains('\0') {
+        Some("must not hold a zero byte")
+    } else {
+        None
     }
 }

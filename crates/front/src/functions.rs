@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use events::EventConfig;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::digest;
-use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope};
+use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope, Url};
+use crate::function_url::UrlSettings;
 
 /// A function, ready to be launched. What the operator left open is `None`.
 #[derive(Clone, Debug)]
@@ -39,6 +41,8 @@ pub struct Function {
     pub depth: Depth,
     /// Sandboxes at once.
     pub concurrency: Option<usize>,
+    /// Whether Lambda's limits hold, and what exceeds them is rejected at once. If not, it waits in a queue.
+    pub throttles: bool,
     /// How long an idle sandbox stays warm.
     pub keep_warm: Option<Duration>,
     /// How long a dedup sandbox is kept.
@@ -51,6 +55,10 @@ pub struct Function {
     pub file_mb: u64,
     /// Size of its `/tmp`, where it has one of its own.
     pub tmp_mb: u64,
+    /// What becomes of its events.
+    pub events: EventConfig,
+    /// How it is reached by a URL of its own, if it is.
+    pub url: Option<UrlSettings>,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -143,13 +151,14 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
     let folder = root.file_name().unwrap_or_default().to_string_lossy();
     let name: FunctionName =
         folder.parse().map_err(|source| CatalogueError::Name { path: root.clone(), source })?;
-    let config = FunctionToml::read(&root.join("function.toml"))?;
+    let toml = root.join("function.toml");
+    let config = FunctionToml::read(&toml)?;
     let handler = config.handler.clone().unwrap_or_else(|| "lambda_function.lambda_handler".to_owned());
     let runtime = find_runtime(&root, config.runtime, &handler)?;
     if runtime == Runtime::Python
         && !handler.rsplit_once('.').is_some_and(|(m, f)| !m.is_empty() && !f.is_empty())
     {
-        let (path, key) = (root.join("function.toml"), "handler".to_owned());
+        let (path, key) = (toml, "handler".to_owned());
         return Err(CatalogueError::Value { path, key, why: "must be `module.function`".to_owned() });
     }
     let digest = digest::of_package(&root)?;
@@ -166,12 +175,15 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         layout: config.layout,
         depth: config.depth,
         concurrency: config.concurrency,
+        throttles: false,
         keep_warm: config.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: config.keep_dedup_s.map(Duration::from_secs_f64),
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
         tmp_mb: config.tmp_mb,
+        events: config.events.resolve(&toml)?,
+        url: config.url.and_then(Url::settings),
         root,
     })
 }
@@ -285,6 +297,13 @@ mod tests {
         check_refused("f", &with("sharing = 'all'"), &["function.toml", "tenant"]);
         check_refused("f", &with("[environment]\n_HANDLER = 'x'"), &["`environment._HANDLER`", "reserved"]);
         check_refused("f", &with("[environment]\n'A B' = 'x'"), &["`environment.A B`"]);
+        check_refused("f", &with("[events]\nretries = 3"), &["`events.retries`", "2"]);
+        check_refused("f", &with("[events]\nmax_age_s = 59"), &["`events.max_age_s`", "60"]);
+        check_refused(
+            "f",
+            &with("[events]\non_failure = 'arn:aws:sqs:r:0:q'"),
+            &["`events.on_failure`", "sqs"],
+        );
         check_refused("f", &with("handler = 'lambda_function'"), &["`handler`"]);
         check_refused("f", &with("handler = 'other.main'"), &["other.py"]);
     }

@@ -18,6 +18,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
     fn sandboxes(&self) -> Vec<SandboxRecord>;
     fn sandbox(&self, id: SandboxId) -> Option<Arc<dyn SandboxHands>>;
     fn record(&self) -> NodeRecord;
+    fn not_ready(&self) -> Option<String>;
 }
 
 /// A sandbox, as dispatch sees it. For what each call means see `node::Sandbox`.
@@ -50,6 +51,10 @@ impl NodeHands for Node {
 
     fn record(&self) -> NodeRecord {
         Node::record(self)
+    }
+
+    fn not_ready(&self) -> Option<String> {
+        Node::not_ready(self)
     }
 }
 

@@ -1,64 +1,58 @@
-//! The HTTP door: Lambda's `Invoke` and the list of functions.
+//! Lambda's `Invoke`.
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use bytes::Bytes;
+use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
-use serde_json::json;
-use tokio::sync::Semaphore;
 
 use crate::aws_error::AwsError;
 use crate::body;
-use crate::catalogue::{LiveCatalogue, Names, Revision, Version};
+use crate::catalogue::{LiveCatalogue, Revision};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
+use crate::event_queue::EventQueue;
 use crate::log::TailSlot;
 use crate::names::{self, FunctionRef};
-use crate::outcome::{Outcome, Throttle};
+use crate::outcome::Outcome;
+use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
-const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
-
-/// Requests that may be read or wait at the same time: with the largest payloads, 3 GB.
-const REQUESTS_MAX: usize = 512;
+pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// What every request needs.
 #[derive(Clone)]
 pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
+    events: EventQueue,
     region: Arc<str>,
-    permits: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Door {
-    pub(crate) fn new(dispatch: Dispatch, catalogue: LiveCatalogue, region: &str) -> Self {
-        Self { dispatch, catalogue, region: region.into(), permits: Arc::new(Semaphore::new(REQUESTS_MAX)) }
-    }
-
-    pub(crate) fn router(self) -> Router {
-        Router::new()
-            .route("/2015-03-31/functions", get(list))
-            .route("/2015-03-31/functions/", get(list))
-            .route("/2015-03-31/functions/{name}/invocations", post(invoke))
-            .fallback(async || AwsError::not_found("Unknown operation".to_owned()))
-            .with_state(self)
+    pub(crate) fn new(
+        dispatch: Dispatch,
+        catalogue: LiveCatalogue,
+        events: EventQueue,
+        region: Arc<str>,
+    ) -> Self {
+        Self { dispatch, catalogue, events, region, room: Room::new() }
     }
 }
 
 #[derive(Deserialize)]
-struct Qualifier {
+pub(crate) struct Qualifier {
     #[serde(rename = "Qualifier")]
-    qualifier: Option<String>,
+    pub(crate) qualifier: Option<String>,
 }
 
-async fn invoke(
+/// The route of the call.
+pub(crate) async fn invoke(
     State(door): State<Door>,
     Path(name): Path<String>,
     Query(query): Query<Qualifier>,
@@ -76,35 +70,27 @@ async fn invoke(
 }
 
 /// A request as it came in.
-struct Asked {
-    name: String,
-    qualifier: Option<String>,
-    headers: HeaderMap,
-    body: Body,
+pub(crate) struct Asked {
+    pub(crate) name: String,
+    pub(crate) qualifier: Option<String>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
 }
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let permit = Arc::clone(&self.permits).try_acquire_owned();
-        let permit = permit.map_err(|_| AwsError::throttled(Throttle::Requests))?;
-        let target = self.find(&asked.name, asked.qualifier)?;
-        let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
-        let payload = read_payload(asked.body).await?;
-        let mut request = request(invocation, target, payload, &asked.headers);
-        match kind {
+        let _place = self.place(&asked.headers)?;
+        let kind = asked.headers.get("x-amz-invocation-type").cloned();
+        let tail = wants_tail(&asked.headers).then(TailSlot::default);
+        let mut request = self.request(invocation, asked).await?;
+        match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
-                let tail = wants_tail(&asked.headers).then(TailSlot::default);
                 request.tail = tail.clone();
                 let response = self.response(self.dispatch.invoke(request).await)?;
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
-                let dispatch = self.dispatch.clone();
-                tokio::spawn(async move {
-                    let ended = dispatch.invoke(request).await;
-                    tracing::debug!(outcome = ?ended.outcome, "an event was handled");
-                    drop(permit); // The event is a request until it is handled.
-                });
+                self.events.accept(new_event(request)).await?;
                 Ok(StatusCode::ACCEPTED.into_response())
             }
             Some(b"DryRun") => Ok(StatusCode::NO_CONTENT.into_response()),
@@ -112,6 +98,33 @@ impl Door {
                 Err(AwsError::invalid("X-Amz-Invocation-Type must be Event, RequestResponse or DryRun"))
             }
         }
+    }
+
+    /// Room for a request with these headers, until it is dropped.
+    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
+        self.room.take(headers)
+    }
+
+    pub(crate) fn dispatch(&self) -> &Dispatch {
+        &self.dispatch
+    }
+
+    /// What is to be done for a request as it came in.
+    pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
+        let target = self.find(&asked.name, asked.qualifier)?;
+        let payload = read_payload(asked.body).await?;
+        Ok(request(invocation, target, payload, &asked.headers))
+    }
+
+    /// The same with a payload that is known to be JSON, for a function and a qualifier.
+    pub(crate) fn request_with(
+        &self,
+        invocation: &InvocationId,
+        (name, qualifier): (&str, Option<String>),
+        headers: &HeaderMap,
+        payload: Bytes,
+    ) -> Result<Request, AwsError> {
+        Ok(request(invocation, self.find(name, qualifier)?, payload, headers))
     }
 
     fn find(&self, name: &str, qualifier: Option<String>) -> Result<Target, AwsError> {
@@ -129,20 +142,32 @@ impl Door {
         AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
     }
 
-    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
+    /// Why there is no answer to be read from the outcome; `None`: there is.
+    pub(crate) fn refusal(&self, ended: &Ended) -> Option<AwsError> {
         let Revision { version, function, .. } = &*ended.revision;
+        Some(match &ended.outcome {
+            Outcome::Answer { .. } | Outcome::FunctionError { .. } => return None,
+            Outcome::Throttled(throttle) => AwsError::throttled(*throttle),
+            Outcome::Removed => self.not_found(&function.name, Some(&version.to_string())),
+            Outcome::ServiceError { message } => AwsError::service(message.clone()),
+        })
+    }
+
+    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
+        if let Some(refusal) = self.refusal(&ended) {
+            return Err(refusal);
+        }
         let (payload, content_type, error) = match ended.outcome {
             Outcome::Answer { payload, content_type } => (payload, content_type, None),
-            Outcome::FunctionError { payload, .. } => {
-                (payload, "application/json".to_owned(), Some("Unhandled"))
+            Outcome::FunctionError { payload, kind, .. } => {
+                let word = if kind.as_deref() == Some("Handled") { "Handled" } else { "Unhandled" };
+                (payload, "application/json".to_owned(), Some(word))
             }
-            Outcome::Throttled(throttle) => return Err(AwsError::throttled(throttle)),
-            Outcome::Removed => return Err(self.not_found(&function.name, Some(&version.to_string()))),
-            Outcome::ServiceError { message } => return Err(AwsError::service(message)),
+            _ => (Bytes::new(), String::new(), None), // Refused above.
         };
         let mut response = Body::from(payload).into_response();
         let headers = response.headers_mut();
-        if let Ok(version) = HeaderValue::try_from(version.to_string()) {
+        if let Ok(version) = HeaderValue::try_from(ended.revision.version.to_string()) {
             headers.insert("x-amz-executed-version", version);
         }
         if let Ok(content_type) = HeaderValue::try_from(content_type) {
@@ -162,7 +187,7 @@ struct Target {
 }
 
 /// From 0 to less than 1. Without randomness the first of an alias' two versions answers.
-fn random_share() -> f64 {
+pub(crate) fn random_share() -> f64 {
     const STEPS: u32 = 1 << 16; // Shares are given in hundredths.
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
@@ -195,8 +220,20 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
     }
 }
 
+/// What is kept of a request that nobody waits for.
+fn new_event(request: Request) -> NewEvent {
+    let name = request.revision.function.name.clone();
+    NewEvent {
+        target: events::Target::Function { name, qualifier: request.qualifier },
+        invocation: request.invocation,
+        payload: request.payload,
+        trace_id: request.trace_id,
+        hops: 0,
+    }
+}
+
 /// Whether the client asks for the end of the log. As Lambda, what is not `Tail` is taken for `None`.
-fn wants_tail(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_tail(headers: &HeaderMap) -> bool {
     headers.get("x-amz-log-type").is_some_and(|value| value == "Tail")
 }
 
@@ -220,24 +257,4 @@ fn new_trace_id() -> String {
     let random = uuid::Uuid::new_v4().simple().to_string();
     let seconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("Root=1-{:08x}-{};Sampled=0", seconds.as_secs() as u32, &random[..24])
-}
-
-async fn list(State(door): State<Door>) -> Response {
-    let latest = |names: &Names| names.versions.get(&Version::Latest).cloned();
-    let describe = |revision: Arc<Revision>| {
-        let function = &revision.function;
-        json!({
-            "FunctionName": function.name,
-            "FunctionArn": arn(&door.region, &function.name),
-            "Handler": function.handler,
-            "MemorySize": function.memory_mb,
-            "Timeout": function.timeout.as_secs_f64().ceil(),
-            "Version": revision.version.to_string(),
-            "CodeSha256": function.digest,
-            "PackageType": "Zip",
-            "State": "Active",
-        })
-    };
-    let functions: Vec<_> = door.catalogue.snapshot().values().filter_map(latest).map(describe).collect();
-    axum::Json(json!({ "Functions": functions })).into_response()
 }

@@ -1,6 +1,11 @@
 //! What is counted, and how Prometheus reads it. `stats` shows the same counters: there is one of each.
 
+mod node;
+mod plain;
+
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use brain::Origin;
 use prometheus_client::metrics::counter::Counter;
@@ -8,12 +13,40 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
-use protocol::{Account, FunctionName, FunctionRecord, NodeRecord, SleepRecord, WakeRecord};
+use protocol::{FunctionName, FunctionRecord, NodeRecord, SleepRecord, WakeRecord};
 
 use crate::dispatch::Count;
+use crate::event_queue::EventMetrics;
 use crate::outcome::Outcome;
 
+use node::NodeMetrics;
+
 type Labels = Vec<(&'static str, String)>;
+
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// How metrics are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Prometheus' text format 0.0.4, which everything reads.
+    Plain,
+    /// OpenMetrics 1.0, for those who ask for it.
+    Open,
+}
+
+impl Format {
+    /// What the values of an `Accept` header ask for.
+    pub(crate) fn accepted(accept: &str) -> Format {
+        if accept.contains("application/openmetrics-text") { Format::Open } else { Format::Plain }
+    }
+
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Format::Plain => "text/plain; version=0.0.4; charset=utf-8",
+            Format::Open => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
 
 /// How an invocation ended, as it is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +58,8 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    const ALL: [Ending; 4] = [Ending::Answer, Ending::Error, Ending::Timeout, Ending::Throttle];
+
     pub(crate) fn of(outcome: &Outcome) -> Ending {
         match outcome {
             Outcome::Answer { .. } => Ending::Answer,
@@ -49,29 +84,41 @@ impl Ending {
 pub(crate) struct Metrics {
     endings: Family<Labels, Counter>,
     starts: Family<Labels, Counter>,
+    /// From the request to the outcome.
+    invocation: Histograms,
+    /// From the request to the sandbox that gets it.
+    start: Histograms,
     sleep: Histogram,
     wake: Histogram,
     queued: Family<Labels, Gauge>,
     sandboxes: Family<Labels, Gauge>,
     /// Set from the node's record when somebody asks.
-    account: Family<Labels, Gauge>,
-    node: Family<Labels, Gauge>,
+    node: NodeMetrics,
+    /// Functions that have labels: as many as there are functions, as those of removed ones are taken away.
+    labelled: Arc<Mutex<BTreeSet<FunctionName>>>,
+    pub(crate) events: EventMetrics,
     registry: Arc<Mutex<Registry>>,
+}
+
+/// Half a millisecond to 16 s, doubling: a wake takes milliseconds, the sleep of a large sandbox seconds.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 16))
 }
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        // Half a millisecond to 16 s, doubling: a wake takes milliseconds, the sleep of a large sandbox seconds.
-        let seconds = || Histogram::new(exponential_buckets(0.0005, 2.0, 16));
         let mut metrics = Self {
             endings: Family::default(),
             starts: Family::default(),
+            invocation: Histograms::new_with_constructor(seconds),
+            start: Histograms::new_with_constructor(seconds),
             sleep: seconds(),
             wake: seconds(),
             queued: Family::default(),
             sandboxes: Family::default(),
-            account: Family::default(),
-            node: Family::default(),
+            node: NodeMetrics::default(),
+            labelled: Arc::default(),
+            events: EventMetrics::default(),
             registry: Arc::default(),
         };
         metrics.registry = Arc::new(Mutex::new(metrics.register()));
@@ -84,6 +131,10 @@ impl Metrics {
         r.register("invocations", invocations, self.endings.clone());
         let starts = "Invocations handed to a sandbox, by what they found: cold, warm or dedup";
         r.register("starts", starts, self.starts.clone());
+        let invocation = "From the request to the outcome, by function";
+        r.register_with_unit("invocation", invocation, Unit::Seconds, self.invocation.clone());
+        let start = "From the request to the sandbox that gets it, by function and by what it found: cold, warm or dedup";
+        r.register_with_unit("start", start, Unit::Seconds, self.start.clone());
         let sleep =
             "Of sandboxes of functions: from being stopped to asleep; the wait for a turn is not in it";
         r.register_with_unit("sleep", sleep, Unit::Seconds, self.sleep.clone());
@@ -91,21 +142,21 @@ impl Metrics {
         r.register_with_unit("wake", wake, Unit::Seconds, self.wake.clone());
         r.register("queued", "Invocations that wait for a sandbox, by function", self.queued.clone());
         r.register("sandboxes", "Sandboxes that exist, by function", self.sandboxes.clone());
-        let account = "Memory of all sandboxes by kind: warm before they slept, saved = warm minus all that is kept; \
-                       shared is not counted as kept";
-        r.register_with_unit("account", account, Unit::Bytes, self.account.clone());
-        let node = "What the node reports of itself, by fact: bytes, what there is now, and (sleeps..., wakes, \
-                    store_strays, pages_damaged, deaths) counts since its start";
-        r.register("node", node, self.node.clone());
+        self.node.register(&mut r);
+        self.events.register(&mut r);
         r
     }
 
-    pub(crate) fn ended(&self, function: &FunctionName, ending: Ending) {
+    /// An invocation ended, so long after its request came.
+    pub(crate) fn ended(&self, function: &FunctionName, ending: Ending, after: Duration) {
         self.ending(function, ending).inc();
+        self.invocation.get_or_create(&of(function)).observe(after.as_secs_f64());
     }
 
-    pub(crate) fn started(&self, function: &FunctionName, origin: Origin) {
+    /// An invocation got its sandbox, so long after its request came.
+    pub(crate) fn started(&self, function: &FunctionName, origin: Origin, after: Duration) {
         self.start(function, origin).inc();
+        self.start.get_or_create(&started(function, origin)).observe(after.as_secs_f64());
     }
 
     pub(crate) fn slept(&self, record: &SleepRecord) {
@@ -137,78 +188,72 @@ impl Metrics {
         }
     }
 
-    /// Everything as text for Prometheus.
-    pub(crate) fn render(&self, node: &NodeRecord, counts: &[Count]) -> Result<String, std::fmt::Error> {
+    /// Everything as text for Prometheus. `counts` are the functions that there are.
+    pub(crate) fn render(
+        &self,
+        node: &NodeRecord,
+        counts: &[Count],
+        format: Format,
+    ) -> Result<String, std::fmt::Error> {
         for count in counts {
-            let labels = vec![("function", count.function.to_string())];
+            let labels = of(&count.function);
             self.queued.get_or_create(&labels).set(count.queued as i64);
             self.sandboxes.get_or_create(&labels).set(count.sandboxes as i64);
         }
-        for (kind, bytes) in account_by_kind(&node.account) {
-            self.account.get_or_create(&vec![("kind", kind.to_owned())]).set(bytes);
-        }
-        for (fact, value) in node_facts(node) {
-            self.node.get_or_create(&vec![("fact", fact.to_owned())]).set(value as i64);
-        }
+        self.node.set(node);
+        self.forget_others(counts);
         let mut text = String::new();
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
-        Ok(text)
+        Ok(match format {
+            Format::Plain => plain::from_open(&text),
+            Format::Open => text,
+        })
+    }
+
+    /// Takes away what is counted of functions that are gone.
+    fn forget_others(&self, counts: &[Count]) {
+        let now: BTreeSet<FunctionName> = counts.iter().map(|count| count.function.clone()).collect();
+        let mut labelled = self.labelled.lock().unwrap_or_else(PoisonError::into_inner);
+        for gone in labelled.difference(&now) {
+            for ending in Ending::ALL {
+                self.endings.remove(&ended(gone, ending));
+            }
+            for origin in [Origin::Cold, Origin::Warm, Origin::Dedup] {
+                self.starts.remove(&started(gone, origin));
+                self.start.remove(&started(gone, origin));
+            }
+            self.invocation.remove(&of(gone));
+            self.queued.remove(&of(gone));
+            self.sandboxes.remove(&of(gone));
+        }
+        *labelled = now;
     }
 
     fn ending(&self, function: &FunctionName, ending: Ending) -> Counter {
-        let outcome = ending.as_str().to_owned();
-        self.endings.get_or_create_owned(&vec![("function", function.to_string()), ("outcome", outcome)])
+        self.endings.get_or_create_owned(&ended(function, ending))
     }
 
     fn start(&self, function: &FunctionName, origin: Origin) -> Counter {
-        let found = match origin {
-            Origin::Cold => "cold",
-            Origin::Warm => "warm",
-            Origin::Dedup => "dedup",
-        };
-        let labels = vec![("function", function.to_string()), ("found", found.to_owned())];
-        self.starts.get_or_create_owned(&labels)
+        self.starts.get_or_create_owned(&started(function, origin))
     }
 }
 
-fn account_by_kind(account: &Account) -> [(&'static str, i64); 11] {
-    [
-        ("warm", account.warm_bytes as i64),
-        ("resident", account.resident_bytes as i64),
-        ("shared", account.shared_bytes as i64),
-        ("store_identical", account.store_identical_bytes as i64),
-        ("store_patched", account.store_patched_bytes as i64),
-        ("store_packed", account.store_packed_bytes as i64),
-        ("store_whole", account.store_whole_bytes as i64),
-        ("manifest", account.manifest_bytes as i64),
-        ("page_table", account.page_table_bytes as i64),
-        ("kernel", account.kernel_bytes as i64),
-        ("saved", account.saved_bytes()),
-    ]
+fn of(function: &FunctionName) -> Labels {
+    vec![("function", function.to_string())]
 }
 
-fn node_facts(node: &NodeRecord) -> [(&'static str, u64); 18] {
-    [
-        ("sandboxes", node.sandboxes),
-        ("dedup_sandboxes", node.dedup_sandboxes),
-        ("coming_back", node.coming_back),
-        ("shadows", node.shadows),
-        ("bases", node.bases),
-        ("store_bytes", node.store_bytes),
-        ("store_pages", node.store_pages),
-        ("store_groups", node.store_groups),
-        ("store_strays", node.store_strays),
-        ("store_table_bytes", node.store_table_bytes),
-        ("own_resident_bytes", node.own_resident_bytes),
-        ("sleeps", node.sleeps),
-        ("sleeps_interrupted", node.sleeps_interrupted),
-        ("sleeps_refused", node.sleeps_refused),
-        ("wakes", node.wakes),
-        ("regrouped", node.regrouped),
-        ("pages_damaged", node.pages_damaged),
-        ("deaths", node.deaths),
-    ]
+fn ended(function: &FunctionName, ending: Ending) -> Labels {
+    vec![("function", function.to_string()), ("outcome", ending.as_str().to_owned())]
+}
+
+fn started(function: &FunctionName, origin: Origin) -> Labels {
+    let found = match origin {
+        Origin::Cold => "cold",
+        Origin::Warm => "warm",
+        Origin::Dedup => "dedup",
+    };
+    vec![("function", function.to_string()), ("found", found.to_owned())]
 }
 
 #[cfg(test)]
@@ -219,9 +264,9 @@ mod tests {
     fn stats_and_prometheus_read_the_same_counters() {
         let metrics = Metrics::new();
         let name: FunctionName = "f".parse().unwrap();
-        metrics.ended(&name, Ending::Answer);
-        metrics.ended(&name, Ending::Timeout);
-        metrics.started(&name, Origin::Dedup);
+        metrics.ended(&name, Ending::Answer, Duration::from_millis(3));
+        metrics.ended(&name, Ending::Timeout, Duration::from_secs(3));
+        metrics.started(&name, Origin::Dedup, Duration::from_millis(2));
         metrics.woke(&WakeRecord { total_us: 7000, ..WakeRecord::default() });
         let count = || Count { function: name.clone(), queued: 3, sandboxes: 2 };
 
@@ -229,7 +274,7 @@ mod tests {
         assert_eq!((record.invocations, record.timeouts, record.dedup_starts), (2, 1, 1));
 
         let node = NodeRecord { store_strays: 3, ..NodeRecord::default() };
-        let text = metrics.render(&node, &[count()]).unwrap();
+        let text = metrics.render(&node, &[count()], Format::Open).unwrap();
         for line in [
             r#"dormouse_invocations_total{function="f",outcome="timeout"} 1"#,
             r#"dormouse_starts_total{function="f",found="dedup"} 1"#,
@@ -237,9 +282,34 @@ mod tests {
             r#"dormouse_wake_seconds_count 1"#,
             "# HELP dormouse_sleep_seconds Of sandboxes of functions: from being stopped to asleep",
             r#"dormouse_account_bytes{kind="resident"} 0"#,
-            r#"dormouse_node{fact="store_strays"} 3"#,
+            r#"dormouse_invocation_seconds_count{function="f"} 2"#,
+            r#"dormouse_start_seconds_bucket{le="0.002",function="f",found="dedup"} 1"#,
+            "dormouse_store_strays_total 3",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }
+    }
+
+    #[test]
+    fn a_function_that_is_gone_has_no_labels() {
+        let metrics = Metrics::new();
+        let count = |name: &str| Count { function: name.parse().unwrap(), queued: 0, sandboxes: 0 };
+        for name in ["a", "b"] {
+            metrics.ended(&name.parse().unwrap(), Ending::Answer, Duration::ZERO);
+            metrics.started(&name.parse().unwrap(), Origin::Cold, Duration::ZERO);
+        }
+        let node = NodeRecord::default();
+        let render = |counts: &[Count]| metrics.render(&node, counts, Format::Plain).unwrap();
+        assert!(render(&[count("a"), count("b")]).contains("function=\"b\""));
+        let text = render(&[count("a")]);
+        assert!(text.contains("function=\"a\"") && !text.contains("function=\"b\""), "{text}");
+    }
+
+    #[test]
+    fn who_asks_for_openmetrics_gets_it() {
+        let of_prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3";
+        assert_eq!(Format::accepted(of_prometheus), Format::Open);
+        assert_eq!(Format::accepted("*/*"), Format::Plain);
+        assert_eq!(Format::accepted(""), Format::Plain);
     }
 }

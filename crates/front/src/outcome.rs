@@ -13,7 +13,12 @@ pub(crate) enum Outcome {
     /// The function's answer.
     Answer { payload: Bytes, content_type: String },
     /// The function failed: an error of its own, a crash, a timeout. Still 200, with a header and this JSON.
-    FunctionError { payload: Bytes, is_timeout: bool },
+    FunctionError {
+        payload: Bytes,
+        is_timeout: bool,
+        /// The kind of error in the runtime's words, where it said one.
+        kind: Option<String>,
+    },
     /// No sandbox is free and none may be started.
     Throttled(Throttle),
     /// The function, or this version of it, was removed while the invocation waited.
@@ -29,6 +34,12 @@ pub(crate) enum Throttle {
     QueueFull,
     /// It waited as long as one may.
     QueuedTooLong,
+    /// Enough events wait already.
+    Events,
+    /// As many invocations run as are reserved for the function.
+    Reserved,
+    /// As many run as the account allows.
+    Account,
     /// The server as a whole has enough to do.
     Requests,
 }
@@ -51,13 +62,16 @@ impl Fault {
     pub(crate) fn outcome(&self, invocation: &InvocationId) -> Outcome {
         match self {
             Fault::Launch(message) => Outcome::ServiceError { message: message.clone() },
-            Fault::InitError(payload) => {
-                Outcome::FunctionError { payload: payload.clone(), is_timeout: false }
-            }
+            Fault::InitError(payload) => function_error(payload.clone(), None),
             Fault::InitTimeout(limit) => timed_out(invocation, *limit),
             Fault::Exit(exit) => exited(invocation, *exit),
         }
     }
+}
+
+/// What the runtime reports.
+pub(crate) fn function_error(payload: Bytes, kind: Option<String>) -> Outcome {
+    Outcome::FunctionError { payload, is_timeout: false, kind }
 }
 
 /// The invocation took longer than the function may.
@@ -74,8 +88,9 @@ pub(crate) fn timeout_text(limit: Duration) -> String {
 pub(crate) fn too_large(len: u64, limit: usize) -> Outcome {
     let message =
         format!("Response payload size ({len} bytes) exceeded maximum allowed payload size ({limit} bytes).");
-    let body = json!({ "errorType": "Function.ResponseSizeTooLarge", "errorMessage": message });
-    Outcome::FunctionError { payload: body.to_string().into(), is_timeout: false }
+    let kind = "Function.ResponseSizeTooLarge";
+    let body = json!({ "errorType": kind, "errorMessage": message });
+    function_error(body.to_string().into(), Some(kind.to_owned()))
 }
 
 fn exited(invocation: &InvocationId, exit: Exit) -> Outcome {
@@ -93,7 +108,7 @@ pub(crate) fn exit_text(exit: Exit) -> String {
 
 fn error(invocation: &InvocationId, kind: &str, what: &str, is_timeout: bool) -> Outcome {
     let body = json!({ "errorType": kind, "errorMessage": format!("RequestId: {invocation} Error: {what}") });
-    Outcome::FunctionError { payload: body.to_string().into(), is_timeout }
+    Outcome::FunctionError { payload: body.to_string().into(), is_timeout, kind: Some(kind.to_owned()) }
 }
 
 /// Lambda is written in Go, and these are Go's words.

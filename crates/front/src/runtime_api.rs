@@ -23,12 +23,22 @@ use tokio::task::JoinHandle;
 use crate::body::{self, TooLarge};
 use crate::dispatch::Message;
 use crate::outcome::{self, Outcome};
+use crate::stream::Beginning;
 
 /// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
 
 /// An error report is text; Lambda shows 256 KB of it at most.
 const ERROR_BYTES_MAX: usize = 256 * 1024;
+
+/// How a runtime says that its answer comes piece by piece.
+const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
+
+/// The kind of an error: a header of errors, and a trailer of answers that failed on the way.
+const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
+
+/// Characters of it that are passed on; runtimes send class names.
+const ERROR_KIND_MAX: usize = 256;
 
 /// How often another port is tried, to get one of five digits: all environments are to be equally long. The
 /// kernel's range starts at 32768, unless somebody changed it.
@@ -49,11 +59,13 @@ pub(crate) struct Offer {
 }
 
 /// What the sandbox did.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) enum RuntimeEvent {
     /// It asks for an invocation.
     Ready,
-    /// It answered the invocation it has.
+    /// It answers the invocation it has, piece by piece.
+    Answering { invocation: InvocationId, beginning: Beginning },
+    /// It answered the invocation it has, and this is the end of it.
     Answered { invocation: InvocationId, outcome: Outcome },
     /// It cannot initialise; this is its report.
     InitError(Bytes),
@@ -123,6 +135,7 @@ enum Phase {
     Init,
     Waiting,
     Serving(InvocationId),
+    Streaming(InvocationId),
     Answered(InvocationId),
     Failed,
 }
@@ -152,7 +165,7 @@ async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
         let is_news = match *phase {
             Phase::Init | Phase::Answered(_) => true,
             Phase::Waiting => false, // Asked again after its connection broke.
-            Phase::Serving(_) | Phase::Failed => return Err(Wrong::Order),
+            Phase::Serving(_) | Phase::Streaming(_) | Phase::Failed => return Err(Wrong::Order),
         };
         *phase = Phase::Waiting;
         is_news
@@ -195,12 +208,14 @@ async fn response(
     body: Body,
 ) -> Result<StatusCode, Wrong> {
     let invocation = InvocationId(id);
+    if headers.get(RESPONSE_MODE).is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"streaming")) {
+        return streaming::respond(&call, invocation, content_type(&headers), body).await;
+    }
     call.check_serving(&invocation)?; // Before megabytes are read for nothing.
     match body::read(body, RESPONSE_BYTES_MAX).await {
         Ok(payload) => {
-            let content_type = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-            let content_type = content_type.unwrap_or("application/json").to_owned();
-            call.answer(invocation, Outcome::Answer { payload, content_type }).await?;
+            let outcome = Outcome::Answer { payload, content_type: content_type(&headers) };
+            call.answer(invocation, outcome).await?;
             Ok(StatusCode::ACCEPTED)
         }
         Err(body::ReadError::TooLarge(TooLarge { len })) => {
@@ -211,11 +226,27 @@ async fn response(
     }
 }
 
-async fn error(State(call): State<Call>, Path(id): Path<String>, body: Body) -> Result<StatusCode, Wrong> {
+fn content_type(headers: &HeaderMap) -> String {
+    let said = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    said.unwrap_or("application/json").to_owned()
+}
+
+/// The kind of an error, as the runtime calls it.
+fn error_kind(headers: &HeaderMap) -> Option<String> {
+    let said = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok())?;
+    Some(said.chars().take(ERROR_KIND_MAX).collect())
+}
+
+async fn error(
+    State(call): State<Call>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Wrong> {
     let invocation = InvocationId(id);
     call.check_serving(&invocation)?;
     let payload = body::read(body, ERROR_BYTES_MAX).await?;
-    call.answer(invocation, Outcome::FunctionError { payload, is_timeout: false }).await?;
+    call.answer(invocation, outcome::function_error(payload, error_kind(&headers))).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -240,7 +271,7 @@ impl Call {
     fn check_serving(&self, invocation: &InvocationId) -> Result<(), Wrong> {
         match &*self.phase() {
             Phase::Serving(current) if current == invocation => Ok(()),
-            Phase::Answered(last) if last == invocation => Err(Wrong::Order),
+            Phase::Streaming(last) | Phase::Answered(last) if last == invocation => Err(Wrong::Order),
             _ => Err(Wrong::Id),
         }
     }
@@ -249,8 +280,9 @@ impl Call {
     async fn answer(&self, invocation: InvocationId, outcome: Outcome) -> Result<(), Wrong> {
         {
             let mut phase = self.phase();
-            if *phase != Phase::Serving(invocation.clone()) {
-                return Err(Wrong::Order); // Another answer came while the body was read.
+            match &*phase {
+                Phase::Serving(current) | Phase::Streaming(current) if *current == invocation => {}
+                _ => return Err(Wrong::Order), // Another answer came while the body was read.
             }
             *phase = Phase::Answered(invocation.clone());
         }
@@ -264,6 +296,7 @@ impl Call {
 }
 
 /// What the sandbox did wrong.
+#[derive(Debug)]
 enum Wrong {
     Id,
     Order,
@@ -301,5 +334,6 @@ impl IntoResponse for Wrong {
     }
 }
 
+mod streaming;
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,8 @@ pub(crate) async fn listen(path: &Path) -> Result<(UnixListener, SocketFile), So
     refuse_occupied(path).await?;
     let io = |source| SocketError::Io { path: path.to_owned(), source };
     let aside = aside(path);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::DirBuilder::new().mode(0o700).recursive(true).create(folder).map_err(io)?;
     std::fs::DirBuilder::new().mode(0o700).create(&aside).map_err(io)?;
     let made = make(&aside.join("s"), path);
     drop(std::fs::remove_dir_all(&aside)); // Empty by now, or left behind by the failure that is reported.

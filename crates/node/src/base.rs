@@ -20,6 +20,10 @@ impl BaseRegistry {
     pub(crate) fn heap_bytes(&self) -> u64 {
         self.0.read().unwrap_or_else(PoisonError::into_inner).heap_bytes() as u64
     }
+
+    pub(crate) fn chunks(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).chunk_count() as u64
+    }
 }
 
 /// What must be known of a process, beside its pages, so that others can be patches against it.

@@ -16,7 +16,6 @@ use crate::asleep::{Asleep, Hold};
 use crate::base::Portrait;
 use crate::body::Body;
 use crate::encode::{Put, encode};
-use crate::fail_point;
 use crate::lineage::Role;
 use crate::memory_hash::{self, MemoryHash};
 use crate::patient::{Patient, empty, prepare};

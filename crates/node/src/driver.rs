@@ -20,7 +20,7 @@ use crate::lazy::Lazy;
 use crate::lineage::Role;
 use crate::restore::{Restored, restore};
 use crate::sandbox::{CheckError, Command, Inner, SleepError, WakeError};
-use crate::{Exit, WorkingSet, causes, fail_point, regroup};
+use crate::{Exit, WorkingSet, causes, regroup};
 
 /// A process that dies while it is held by ptrace, or by the freezer of version 1, is noticed by looking.
 const HELD_LOOK_INTERVAL: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };

@@ -22,7 +22,7 @@ use crate::guard::Guard;
 use crate::lazy_space::{LazyError, LazySpace, Portion, Watched};
 use crate::shadow::{Casting, Shadow, Whole};
 use crate::source::Source;
-use crate::{PageStore, WorkingSet, fail_point};
+use crate::{PageStore, WorkingSet};
 
 /// The background waits so long for the first answer: until then the processors belong to the request.
 const HEAD_START: Duration = Duration::from_millis(50);

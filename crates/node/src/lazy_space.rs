@@ -8,13 +8,13 @@ use std::sync::Arc;
 use linux::userfault::{Event, Filled, Note, Userfault};
 use pages::{FillError, PAGE_SIZE, PageAddr, PageRange, PlanError, Scratch};
 
+use crate::PageStore;
 use crate::asleep::{Planted, Space};
 use crate::guard::{Entrusted, Guard};
 use crate::ranges::{joined, without};
 use crate::remaining::Remaining;
 use crate::shadow::Noting;
 use crate::source::Source;
-use crate::{PageStore, fail_point};
 
 /// Memory that could not be brought back. The sandbox must die.
 #[derive(Debug, thiserror::Error)]

@@ -12,7 +12,6 @@ mod data_dir;
 mod dedup;
 mod driver;
 mod encode;
-mod fail_point;
 mod family;
 mod guard;
 mod jobs;

@@ -149,6 +149,11 @@ impl Lineages {
         self.registry.heap_bytes()
     }
 
+    /// Chunks by which pages of bases are found.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.registry.chunks()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Lineage, Members>> {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }

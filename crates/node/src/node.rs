@@ -272,10 +272,26 @@ impl Node {
             regrouped: count(&counters.regrouped),
             pages_damaged: count(&counters.pages_damaged),
             deaths: count(&counters.deaths),
+            registry_chunks: self.shared.lineages.chunks(),
+            registry_bytes: self.shared.lineages.heap_bytes(),
+            not_ready: self.not_ready(),
             stop_by: if self.shared.means.freezer { self.shared.hierarchy.describe() } else { "ptrace" }
                 .to_owned(),
             fill_by: if self.shared.means.userfault { "userfaultfd" } else { "writing" }.to_owned(),
         }
+    }
+
+    /// Why it can start no sandbox, or put none to sleep; `None`: as far as can be seen from here, it can. Reads a few
+    /// files: not from an async task.
+    pub fn not_ready(&self) -> Option<String> {
+        if self.shared.closing.load(Ordering::SeqCst) {
+            return Some("the node is shutting down".to_owned());
+        }
+        if self.shared.guard.as_ref().is_some_and(|guard| guard.pid().is_none()) {
+            return Some("the guard is dead, and no other could be started".to_owned());
+        }
+        let gone = self.cgroups().find(|directory| !directory.is_dir());
+        gone.map(|directory| format!("somebody has removed the cgroup {}", directory.display()))
     }
 
     /// The cgroup directories that are its own, each with one for every sandbox. `shutdown` removes them.

@@ -17,7 +17,6 @@ use crate::asleep::{Planted, Space};
 use crate::batch::gather;
 use crate::body::Body;
 use crate::dedup::{Bed, DedupError};
-use crate::fail_point;
 use crate::ranges::{common, without};
 use crate::survey::{Kind, Survey, survey};
 

@@ -11,13 +11,13 @@ use linux::userfault::{self, Userfault};
 use pages::{FillError, FillJob, FillPlan, PAGE_SIZE, PageAddr, PageRange, Scratch};
 use protocol::WakeRecord;
 
+use crate::WorkingSet;
 use crate::asleep::{Asleep, Hold, Planted, Space};
 use crate::body::Body;
 use crate::lazy::Lazy;
 use crate::memory_hash::{self, MemoryHash};
 use crate::node::Shared;
 use crate::parallel::on_threads;
-use crate::{WorkingSet, fail_point};
 
 /// So few pages are planned before a thread has started.
 const PLANNED_ALONE_MAX: u64 = 1024;

@@ -181,6 +181,15 @@ pub struct NodeRecord {
     pub pages_damaged: u64,
     /// Sandboxes that ended, however they ended: purged, killed, or by themselves; not those that a shutdown ends.
     pub deaths: u64,
+    /// Chunks of base pages by which alike pages are found.
+    #[serde(default)]
+    pub registry_chunks: u64,
+    /// Memory they take; part of `store_table_bytes`.
+    #[serde(default)]
+    pub registry_bytes: u64,
+    /// Why it can start no sandbox, or put none to sleep; `None`: it can.
+    #[serde(default)]
+    pub not_ready: Option<String>,
     /// How sandboxes are stopped here.
     pub stop_by: String,
     /// How memory is filled here.

@@ -10,4 +10,6 @@ mod worker;
 pub use census::{Census, belongings, census};
 pub use specimen::{ANSWER_WITHIN, Specimen, SpecimenError, until};
 pub use subject::{Subject, built, workspace_root};
-pub use worker::{python, require, require_java, require_node, require_python, require_root};
+pub use worker::{
+    python, require, require_java, require_node, require_promtool, require_python, require_root,
+};

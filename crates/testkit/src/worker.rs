@@ -70,6 +70,17 @@ pub fn require_java() -> bool {
     require(present, "java", "install Java 17 or later, such as default-jre-headless")
 }
 
+/// Requires Prometheus' promtool: from `PATH`, or where `.ci/run` puts it. `None`: go without.
+#[track_caller]
+#[must_use]
+pub fn require_promtool() -> Option<PathBuf> {
+    let places = [PathBuf::from("promtool"), workspace_root().join(".tools/usr/bin/promtool")];
+    let runs = |place: &PathBuf| std::process::Command::new(place).arg("--version").output().is_ok();
+    let found = places.into_iter().find(runs);
+    let how = "mkdir -p .tools && cd .tools && apt-get download prometheus && dpkg -x prometheus_*.deb .";
+    require(found.is_some(), "promtool", how).then_some(found)?
+}
+
 /// Requires root: freezing, injecting and cgroups need it.
 #[track_caller]
 #[must_use]

@@ -1,5 +1,7 @@
 //! The life of a sandbox: what its events mean for it, and for those who wait.
 
+use std::collections::VecDeque;
+
 use protocol::{InvocationId, SandboxId};
 
 use super::{Brain, Turn};
@@ -13,9 +15,8 @@ impl Brain {
         let Some(of) = self.starts.remove(&start) else { return };
         let Some(revision) = self.revisions.get_mut(&of) else { return };
         revision.starting -= 1;
-        revision.sandboxes.insert(id);
         let is_late = revision.is_retired;
-        self.sandboxes.insert(id, Sandbox::new(id, of));
+        self.enrol(Sandbox::new(id, of));
         if is_late {
             self.leave(turn, id, None); // Its revision retired while it was being launched.
         }
@@ -50,60 +51,66 @@ impl Brain {
     }
 
     pub(super) fn answered(&mut self, turn: &Turn, id: SandboxId) {
-        if let Some(sandbox) = self.sandboxes.get_mut(&id)
-            && matches!(sandbox.phase, Phase::Busy(_))
-        {
-            sandbox.phase = Phase::Settling;
-            self.deadlines.set(Due::Sandbox(id), turn.now, SETTLES_WITHIN);
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
+        let Phase::Busy(serving) = &sandbox.phase else { return };
+        let (of, was_serving) = (sandbox.revision, serving.is_some());
+        self.alter(id, |sandbox| sandbox.phase = Phase::Settling);
+        self.deadlines.set(Due::Sandbox(id), turn.now, SETTLES_WITHIN);
+        if was_serving {
+            self.over(of);
+            self.no_more_setbacks(of);
         }
     }
 
     /// Nobody is to wait for it any longer.
     pub(super) fn does_not_settle(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
-        sandbox.phase = Phase::Busy(None);
-        let of = sandbox.revision;
+        let Some(of) = self.sandboxes.get(&id).map(|sandbox| sandbox.revision) else { return };
+        self.alter(id, |sandbox| sandbox.phase = Phase::Busy(None));
         self.serve(turn, of);
     }
 
     pub(super) fn not_taken(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let Phase::Busy(Some(invocation)) = sandbox.phase.clone() else { return };
         let of = sandbox.revision;
         self.leave(turn, id, None);
-        let current = self.current(of);
-        let Some((of, revision)) = current.and_then(|of| Some((of, self.revisions.get_mut(&of)?))) else {
+        let Some(current) = self.current(of) else {
+            self.over(of);
             return turn.reject(invocation, Why::UnknownRevision);
         };
-        revision.queue.push_front(invocation.clone()); // It was the first, and is again.
-        self.deadlines.set(Due::Waiting(invocation.clone()), turn.now, revision.plan.queue_wait);
-        self.waiting.insert(invocation, of);
-        self.serve(turn, of);
+        if current != of {
+            self.over(of);
+            self.adjust(current, |revision| revision.in_flight += 1);
+        }
+        self.wait(turn, invocation, current, VecDeque::push_front); // It was the first, and is again.
+        self.serve(turn, current);
     }
 
     /// It runs and has nothing to do: it takes the first that waits, or idles. If its revision has retired, it goes.
     fn rest(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let of = sandbox.revision;
         let Some(revision) = self.revisions.get(&of) else { return };
         if revision.is_retired {
             return self.leave(turn, id, None);
         }
-        sandbox.phase = Phase::Warm;
         let after = self.policy.sleeps_after(&revision.plan, sandbox.left_warm);
         self.deadlines.set(Due::Sandbox(id), turn.now, after);
+        self.alter(id, |sandbox| sandbox.phase = Phase::Warm);
         self.serve(turn, of);
     }
 
     pub(super) fn slept(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.get_mut(&id) else { return };
+        let Some(sandbox) = self.sandboxes.get(&id) else { return };
         let Phase::Freezing { by_hand } = sandbox.phase else { return };
-        sandbox.phase = Phase::Dedup { by_hand };
-        sandbox.left_warm = 0;
         if let (false, Some(revision)) = (by_hand, self.revisions.get(&sandbox.revision)) {
             let after = self.policy.purges_after(&revision.plan);
             self.deadlines.set(Due::Sandbox(id), turn.now, after);
         }
+        self.alter(id, |sandbox| {
+            sandbox.phase = Phase::Dedup { by_hand };
+            sandbox.left_warm = 0;
+        });
     }
 
     pub(super) fn left_warm(&mut self, turn: &mut Turn, id: SandboxId) {
@@ -132,44 +139,40 @@ impl Brain {
     }
 
     pub(super) fn gone(&mut self, turn: &mut Turn, id: SandboxId) {
-        let Some(sandbox) = self.sandboxes.remove(&id) else { return };
+        let Some(sandbox) = self.strike(id) else { return };
         self.deadlines.clear(&Due::Sandbox(id));
         let of = sandbox.revision;
-        if let Some(revision) = self.revisions.get_mut(&of) {
-            revision.sandboxes.remove(&id);
-        }
-        match sandbox.phase {
-            Phase::Busy(Some(invocation)) | Phase::Leaving(Some(invocation)) => {
-                turn.reject(invocation, Why::Died);
-            }
+        match &sandbox.phase {
             Phase::Starting => self.blame_first(turn, of),
-            _ => {}
+            Phase::Leaving(_) => {} // We killed it.
+            _ => self.set_back(turn, of),
+        }
+        if let Phase::Busy(Some(invocation)) | Phase::Leaving(Some(invocation)) = sandbox.phase {
+            self.over(of);
+            turn.reject(invocation, Why::Died);
         }
         self.serve(turn, of);
         self.forget_if_empty(of);
     }
 
     pub(super) fn sleep(&mut self, turn: &mut Turn, id: SandboxId, by_hand: bool) {
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Freezing { by_hand };
-            turn.actions.push(Action::Sleep { sandbox: id });
-        }
+        self.send(id, Phase::Freezing { by_hand });
+        turn.actions.push(Action::Sleep { sandbox: id });
     }
 
     pub(super) fn wake(&mut self, turn: &mut Turn, id: SandboxId) {
-        self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Waking;
-            turn.actions.push(Action::Wake { sandbox: id });
-        }
+        self.send(id, Phase::Waking);
+        turn.actions.push(Action::Wake { sandbox: id });
     }
 
     pub(super) fn leave(&mut self, turn: &mut Turn, id: SandboxId, serving: Option<InvocationId>) {
+        self.send(id, Phase::Leaving(serving));
+        turn.actions.push(Action::Purge { sandbox: id });
+    }
+
+    /// It is on its way there; what was due of it is not any more.
+    pub(super) fn send(&mut self, id: SandboxId, phase: Phase) {
         self.deadlines.clear(&Due::Sandbox(id));
-        if let Some(sandbox) = self.sandboxes.get_mut(&id) {
-            sandbox.phase = Phase::Leaving(serving);
-            turn.actions.push(Action::Purge { sandbox: id });
-        }
+        self.alter(id, |sandbox| sandbox.phase = phase);
     }
 }

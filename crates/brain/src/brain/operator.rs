@@ -4,17 +4,15 @@ use protocol::SandboxId;
 
 use super::{Brain, Turn};
 use crate::Action;
-use crate::deadlines::Due;
 use crate::sandbox::Phase;
 
 impl Brain {
     pub(super) fn sleep_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get_mut(&id).map(|s| &mut s.phase) {
+        match self.sandboxes.get(&id).map(|s| &s.phase) {
             Some(Phase::Warm) => self.sleep(turn, id, true),
-            Some(Phase::Freezing { by_hand }) => *by_hand = true, // It is on its way already.
-            Some(Phase::Dedup { by_hand }) => {
-                *by_hand = true; // It sleeps already; from now on it is kept.
-                self.deadlines.clear(&Due::Sandbox(id));
+            Some(Phase::Freezing { .. }) => self.send(id, Phase::Freezing { by_hand: true }), // It is on its way.
+            Some(Phase::Dedup { .. }) => {
+                self.send(id, Phase::Dedup { by_hand: true }); // It sleeps already; from now on it is kept.
                 self.refuse(turn, id);
             }
             _ => self.refuse(turn, id),
@@ -30,10 +28,9 @@ impl Brain {
     }
 
     pub(super) fn check_by_hand(&mut self, turn: &mut Turn, id: SandboxId) {
-        match self.sandboxes.get_mut(&id) {
+        match self.sandboxes.get(&id) {
             Some(sandbox) if sandbox.phase == Phase::Warm => {
-                sandbox.phase = Phase::Checking;
-                self.deadlines.clear(&Due::Sandbox(id));
+                self.send(id, Phase::Checking);
                 turn.actions.push(Action::Check { sandbox: id });
             }
             _ => self.refuse(turn, id),

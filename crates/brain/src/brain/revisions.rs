@@ -1,13 +1,15 @@
 //! Revisions come and go while the server runs, and no invocation is lost over it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
 
+use super::provision::Provision;
+use super::roster::Roster;
 use super::{Brain, Turn};
 use crate::deadlines::Due;
 use crate::sandbox::Phase;
-use crate::{FunctionPlan, Why};
+use crate::{Demand, FunctionPlan, Why};
 
 /// Retired revisions whose successor is remembered: an invocation may have been on its way to one. That way takes
 /// milliseconds.
@@ -18,23 +20,50 @@ const RETIRED_MAX: usize = 1024;
 pub(super) struct Revision {
     pub(super) function: FunctionName,
     pub(super) plan: FunctionPlan,
+    /// Starts that have no sandbox yet.
     pub(super) starting: usize,
-    pub(super) sandboxes: BTreeSet<SandboxId>,
+    pub(super) roster: Roster,
     pub(super) queue: VecDeque<InvocationId>,
+    /// Invocations that wait or are served.
+    pub(super) in_flight: usize,
+    pub(super) provisioned: Provision,
     /// It is kept until its last sandbox is gone.
     pub(super) is_retired: bool,
+}
+
+impl Revision {
+    fn new(function: FunctionName, plan: FunctionPlan) -> Self {
+        Self {
+            function,
+            plan,
+            starting: 0,
+            roster: Roster::default(),
+            queue: VecDeque::new(),
+            in_flight: 0,
+            provisioned: Provision::default(),
+            is_retired: false,
+        }
+    }
+
+    /// Sandboxes that exist or are being started.
+    pub(super) fn alive(&self) -> usize {
+        self.starting + self.roster.len()
+    }
+
+    pub(super) fn demand(&self) -> Demand {
+        let coming = self.starting + self.roster.coming;
+        Demand { waiting: self.queue.len(), coming, alive: self.alive() }
+    }
 }
 
 impl Brain {
     /// Adds a revision of a function, or changes its plan; sandboxes that idle already keep the deadline they have.
     /// One that has retired stays so.
     pub fn set_revision(&mut self, id: RevisionId, function: FunctionName, plan: FunctionPlan) {
-        if let Some(revision) = self.revisions.get_mut(&id) {
-            revision.plan = plan;
+        if self.revisions.contains_key(&id) {
+            self.adjust(id, |revision| revision.plan = plan);
         } else if !self.successors.contains_key(&id) {
-            let (sandboxes, queue) = (BTreeSet::new(), VecDeque::new());
-            let revision = Revision { function, plan, starting: 0, sandboxes, queue, is_retired: false };
-            self.revisions.insert(id, revision);
+            self.revisions.insert(id, Revision::new(function, plan));
         }
     }
 
@@ -46,7 +75,12 @@ impl Brain {
         };
         revision.is_retired = true;
         let waiting = std::mem::take(&mut revision.queue);
-        let sandboxes: Vec<_> = revision.sandboxes.iter().copied().collect();
+        let sandboxes = revision.roster.ids();
+        self.deadlines.clear(&Due::Provision(id));
+        self.adjust(id, |revision| {
+            revision.provisioned = Provision::default();
+            revision.in_flight -= waiting.len();
+        });
         self.remember(id, successor);
         match successor {
             Some(successor) => self.hand_over(turn, waiting, successor),
@@ -69,7 +103,7 @@ impl Brain {
 
     /// A retired revision goes with its last sandbox.
     pub(super) fn forget_if_empty(&mut self, id: RevisionId) {
-        let is_over = |r: &Revision| r.is_retired && r.starting == 0 && r.sandboxes.is_empty();
+        let is_over = |r: &Revision| r.is_retired && r.starting == 0 && r.roster.is_empty();
         if self.revisions.get(&id).is_some_and(is_over) {
             self.revisions.remove(&id);
         }
@@ -84,11 +118,13 @@ impl Brain {
 
     /// They have waited longer than those of the successor, and keep their deadlines.
     fn hand_over(&mut self, turn: &mut Turn, waiting: VecDeque<InvocationId>, successor: RevisionId) {
-        let Some(revision) = self.revisions.get_mut(&successor) else { return };
-        for invocation in waiting.into_iter().rev() {
+        for invocation in &waiting {
             self.waiting.insert(invocation.clone(), successor);
-            revision.queue.push_front(invocation);
         }
+        self.adjust(successor, |revision| {
+            revision.in_flight += waiting.len();
+            waiting.into_iter().rev().for_each(|invocation| revision.queue.push_front(invocation));
+        });
         self.serve(turn, successor);
     }
 

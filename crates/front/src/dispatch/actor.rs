@@ -7,7 +7,7 @@ mod launching;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use brain::{Brain, Event, FunctionPlan, Policy, StartId};
+use brain::{Beyond, Brain, Event, FunctionPlan, Policy, StartId};
 use protocol::{InvocationId, RevisionId, SandboxId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 pub(crate) use launching::Launched;
 
 use super::operator::Waiters;
-use super::{Done, Ended, Message, OperateError, Plan, Request, Verb};
+use super::{Done, Message, OperateError, Plan, Request, Verb};
 use crate::catalogue::Revision;
 use crate::functions::Function;
 use crate::hands::{NodeHands, SandboxHands};
@@ -25,6 +25,7 @@ use crate::log::{Left, Log};
 use crate::metrics::Metrics;
 use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeApi;
+use crate::stream::Listener;
 
 /// Commands that may wait for one sandbox to settle; the next is refused as busy.
 const LATER_MAX: usize = 4;
@@ -56,9 +57,11 @@ struct Actor {
 /// An invocation that has no answer yet.
 struct Open {
     request: Request,
-    reply: oneshot::Sender<Ended>,
+    listener: Listener,
     /// The log of the sandbox that has it, which is told when it has left.
     log: Option<(Arc<dyn SandboxHands>, Log)>,
+    /// When its request came.
+    since: Instant,
 }
 
 /// A sandbox that lives.
@@ -95,7 +98,8 @@ type Cause = (Event, Option<Fault>);
 
 pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
     let (open, held, starts, revisions) = Default::default();
-    let (brain, started) = (Brain::new(Policy::Fixed), Instant::now());
+    let (mut brain, started) = (Brain::new(Policy::Fixed), Instant::now());
+    brain.set_account(setup.plan.account);
     let mut actor = Actor { setup, brain, started, messages, open, held, starts, revisions, shutdown: None };
     while !actor.is_over() {
         let deadline = actor.brain.next_deadline().map(|after| started + after);
@@ -120,7 +124,9 @@ async fn until(deadline: Option<Instant>) {
 /// What the function says, and the server's defaults for the rest.
 pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     let mut own = plan.function.clone();
-    own.concurrency = function.concurrency.unwrap_or(own.concurrency);
+    let default = if function.throttles { plan.account } else { own.concurrency };
+    own.concurrency = function.concurrency.unwrap_or(default);
+    own.beyond = if function.throttles { Beyond::Throttle } else { Beyond::Wait };
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);
     own.keep_dedup = function.keep_dedup.unwrap_or(own.keep_dedup);
     own

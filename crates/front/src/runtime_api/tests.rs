@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 
 use super::*;
 
+mod streaming;
+
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
@@ -131,7 +133,7 @@ async fn what_does_not_fit_is_refused_in_lambdas_words() {
         "InvalidStateTransition",
     );
     let (_, outcome) = bench.outcome().await;
-    assert_eq!(outcome, Outcome::FunctionError { payload: "{}".into(), is_timeout: false });
+    assert_eq!(outcome, outcome::function_error("{}".into(), None));
 }
 
 #[tokio::test]

@@ -10,13 +10,19 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
+mod access;
 mod log_tail;
+mod watch;
 
 use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
 mod deploys;
+mod events;
+mod limits;
+mod streaming;
+mod url;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);

@@ -80,6 +80,7 @@ impl Actor {
             tracing::debug!(sandbox = %id, %refused, "it died unnoticed: another gets the invocation");
             return not_taken;
         }
+        let waited = open.since.elapsed();
         open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
         let limit = held.revision.function.timeout;
         let offer = offer(&open.request, &self.setup.plan.region, limit);
@@ -89,7 +90,7 @@ impl Actor {
         }
         let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
         let timer = self.timer(limit, overdue);
-        self.setup.metrics.started(&held.revision.function.name, origin);
+        self.setup.metrics.started(&held.revision.function.name, origin, waited);
         if let Some(held) = self.held.get_mut(&id) {
             held.timer = Some(timer);
             held.serving = Some(invocation.clone());
@@ -132,6 +133,8 @@ impl Actor {
         let unknown = || Outcome::ServiceError { message: "the sandbox failed".to_owned() };
         let outcome = match why {
             Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
+            Why::ReservedLimit => Outcome::Throttled(Throttle::Reserved),
+            Why::AccountLimit => Outcome::Throttled(Throttle::Account),
             Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownRevision => Outcome::Removed,
@@ -147,8 +150,8 @@ impl Actor {
             open.request.tail.iter().for_each(|slot| log.fill(slot));
         }
         let Request { revision, .. } = open.request;
-        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome));
-        drop(open.reply.send(Ended { outcome, revision })); // A client that has hung up needs no answer.
+        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), open.since.elapsed());
+        open.listener.end(Ended { outcome, revision });
     }
 
     /// Lets something run, and hears of it.

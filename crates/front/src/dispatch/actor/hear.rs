@@ -7,9 +7,10 @@ use brain::{Event, StartId};
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::super::operator::Waiters;
-use super::super::{Count, Done, Ended, Message, OperateError, Request, Verb};
+use super::super::{Count, Done, Message, OperateError, Request, Verb};
 use super::launching::Launched;
 use super::{Actor, Held, LATER_MAX, Open, function_plan};
 use crate::catalogue::Revision;
@@ -17,6 +18,7 @@ use crate::log::{Left, Log};
 use crate::outcome::{self, Fault, Outcome};
 use crate::output::Output;
 use crate::runtime_api::{RuntimeApi, RuntimeEvent};
+use crate::stream::{Beginning, Listener, Reply};
 
 impl Actor {
     pub(super) fn hear(&mut self, message: Message) {
@@ -24,6 +26,11 @@ impl Actor {
             Message::Invoke { request, reply } => self.invoke(request, reply),
             Message::SetRevision { revision } => self.set_revision(revision),
             Message::Retire { revision, successor } => self.retire(revision, successor),
+            Message::SetReserved { function, reserved } => self.brain.set_reserved(&function, reserved),
+            Message::Provision { revision, wanted } => {
+                self.tell((Event::Provision { revision, wanted }, None));
+            }
+            Message::Provisioned { revision, reply } => drop(reply.send(self.brain.provisioned(revision))),
             Message::Launched { start, result } => self.launched(start, result),
             Message::Runtime { sandbox, event } => self.runtime_event(sandbox, event),
             Message::Slept { sandbox, result } => self.slept(sandbox, result),
@@ -41,9 +48,10 @@ impl Actor {
         }
     }
 
-    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Ended>) {
+    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
         let (invocation, revision) = (request.invocation.clone(), request.revision.id);
-        self.open.insert(invocation.clone(), Open { request, reply, log: None });
+        let (listener, since) = (Listener::Fresh(reply), Instant::now());
+        self.open.insert(invocation.clone(), Open { request, listener, log: None, since });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();
             return self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
@@ -103,6 +111,7 @@ impl Actor {
     pub(super) fn runtime_event(&mut self, sandbox: SandboxId, event: RuntimeEvent) {
         match event {
             RuntimeEvent::Ready => self.ready(sandbox),
+            RuntimeEvent::Answering { invocation, beginning } => self.answering(&invocation, beginning),
             RuntimeEvent::Answered { invocation, outcome } => {
                 if let Some(held) = self.held.get_mut(&sandbox) {
                     held.is_settling = true; // Before the client hears: it may command at once.
@@ -114,6 +123,13 @@ impl Actor {
                 self.tell((Event::InitFailed { sandbox }, Some(Fault::InitError(payload))));
             }
         }
+    }
+
+    /// The client hears the beginning; the sandbox is busy until the end.
+    fn answering(&mut self, invocation: &InvocationId, beginning: Beginning) {
+        let Some(open) = self.open.remove(invocation) else { return };
+        let listener = open.listener.begin(beginning, &open.request.revision);
+        self.open.insert(invocation.clone(), Open { listener, ..open });
     }
 
     pub(super) fn ready(&mut self, id: SandboxId) {

@@ -1,0 +1,74 @@
+"""What the scenarios share: a client, packages, and words for what must not be."""
+
+import io
+import json
+import sys
+import zipfile
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+ROLE = "arn:aws:iam::123456789012:role/lambda"
+
+
+def connect(endpoint):
+    """A client that tells every failure, and answers before the test gives up."""
+    config = Config(retries={"total_max_attempts": 1}, read_timeout=60)
+    return boto3.client("lambda", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x",
+                        aws_secret_access_key="x", config=config)
+
+
+def package(code, **files):
+    """A zip with this `lambda_function.py`, and these files."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("lambda_function.py", code)
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def answering(text):
+    """A function that says this, and what it knows of itself."""
+    return package(
+        "import os\n"
+        "def lambda_handler(event, context):\n"
+        f"    return {{'says': {text!r}, 'event': event, 'key': os.environ.get('KEY'),\n"
+        "            'version': context.function_version, 'arn': context.invoked_function_arn,\n"
+        "            'memory': context.memory_limit_in_mb}\n"
+    )
+
+
+def create(client, name, code, **more):
+    """Makes a function as most people do."""
+    settings = {"Runtime": "python3.12", "Handler": "lambda_function.lambda_handler", "Role": ROLE}
+    return client.create_function(FunctionName=name, Code={"ZipFile": code}, **{**settings, **more})
+
+
+def ask(client, name, event=None, **more):
+    """What a function answers."""
+    answer = client.invoke(FunctionName=name, Payload=json.dumps(event), **more)
+    said = json.loads(answer["Payload"].read())
+    assert "FunctionError" not in answer, said
+    return said
+
+
+def refused(kind, status, call, /, **arguments):
+    """The call fails with this error; returns its message."""
+    try:
+        answer = call(**arguments)
+    except ClientError as error:
+        found = (error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"])
+        assert found == (kind, status), (found, error)
+        assert type(error).__name__ == kind or kind in ("ValidationException", "SerializationException"), type(error)
+        return error.response["Error"]["Message"]
+    raise AssertionError(f"{call.__name__} was not refused: {answer}")
+
+
+def same(found, expected):
+    """They are equal."""
+    assert found == expected, f"{found!r} is not {expected!r}"
+
+
+client = connect(sys.argv[1])

@@ -1,0 +1,165 @@
+//! Who is let through the door. Where there are keys, those who sign with one. Where there are none, whoever is on this
+//! machine, and no web page that somebody looks at on it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::aws_error::AwsError;
+use crate::body;
+use crate::keys::Keys;
+use crate::sigv4::{self, Claim, Denied};
+
+/// What signatures are made for.
+const SERVICE: &str = "lambda";
+
+/// The largest request that is read to look at its signature: a package of 50 MB, in base64, in JSON.
+const BODY_BYTES_MAX: usize = 70 * 1024 * 1024;
+
+/// All such requests together; those beyond it wait for their turn.
+const BODIES_KIB_MAX: usize = 512 * 1024;
+
+/// Decides over every request of one door. Cloning gives another handle to the same.
+#[derive(Clone)]
+pub(crate) struct Access {
+    keys: Keys,
+    /// Whether those without a key may come in while there are none.
+    is_loopback: bool,
+    bodies: Arc<Semaphore>,
+}
+
+impl Access {
+    /// For a door at this address.
+    pub(crate) fn new(keys: Keys, address: IpAddr) -> Self {
+        Access { keys, is_loopback: address.is_loopback(), bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)) }
+    }
+
+    /// Stands before all routes of `router`.
+    pub(crate) fn guard(self, router: Router) -> Router {
+        router.layer(middleware::from_fn_with_state(self, pass))
+    }
+
+    /// The request, if it may come in; its body has been read then where it had to be.
+    pub(crate) async fn admit(&self, request: Request) -> Result<Request, AwsError> {
+        let keys = self.keys.all().map_err(|error| {
+            tracing::error!(%error, "nobody is let in");
+            AwsError::service("the server cannot read its keys: its log says why".to_owned())
+        })?;
+        if keys.is_empty() && self.is_loopback {
+            return check_local(request.headers()).map(|()| request);
+        }
+        let (parts, body) = request.into_parts();
+        let claim = Claim::read(&parts)?;
+        // Before the body is read: who has no key gets no memory.
+        let key = keys.iter().find(|key| key.id == claim.key_id()).ok_or(Denied::UnknownKey)?;
+        claim.check_scope(SERVICE, SystemTime::now())?;
+        let _turn = self.turn(&parts.headers).await;
+        let bytes = body::read(body, BODY_BYTES_MAX).await.map_err(|error| match error {
+            body::ReadError::TooLarge(_) => AwsError::too_large(BODY_BYTES_MAX),
+            body::ReadError::Broken => AwsError::invalid("the request broke off"),
+        })?;
+        claim.verify(&parts, &sigv4::digest(&bytes), &key.secret)?;
+        Ok(Request::from_parts(parts, Body::from(bytes)))
+    }
+
+    /// A share of the memory for bodies; one without a length may need the most.
+    async fn turn(&self, headers: &HeaderMap) -> Option<OwnedSemaphorePermit> {
+        let len = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        let kib = len.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX).div_ceil(1024);
+        Arc::clone(&self.bodies).acquire_many_owned(kib as u32).await.ok() // It is never closed.
+    }
+}
+
+async fn pass(State(access): State<Access>, request: Request, next: Next) -> Response {
+    match access.admit(request).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => {
+            let mut response = error.into_response();
+            let id = HeaderValue::try_from(uuid::Uuid::new_v4().to_string());
+            // Clients show it; without one some of them fail over its absence.
+            id.into_iter().for_each(|id| drop(response.headers_mut().insert("x-amzn-requestid", id)));
+            response
+        }
+    }
+}
+
+/// A web page can make a browser send requests to this machine. It cannot make it lie about where the page is from,
+/// nor, if its name was made to point here, about what it believes to talk to.
+fn check_local(headers: &HeaderMap) -> Result<(), AwsError> {
+    let host = headers.get(header::HOST).map(|value| value.to_str().unwrap_or("."));
+    if let Some(host) = host.filter(|host| !is_local(host)) {
+        let message = format!("{host:?} is no name of this machine: use 127.0.0.1 or localhost, or a key");
+        return Err(AwsError::denied("AccessDeniedException", message));
+    }
+    let origin = headers.get(header::ORIGIN).map(|value| value.to_str().unwrap_or("."));
+    match origin.filter(|origin| !origin.split_once("://").is_some_and(|(_, host)| is_local(host))) {
+        Some(origin) => {
+            let message = format!("pages of {origin:?} may not call this server without a key");
+            Err(AwsError::denied("AccessDeniedException", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// An address or name of this machine, with or without a port. A name without a dot cannot be anybody's in the world.
+fn is_local(authority: &str) -> bool {
+    let host = match authority.strip_prefix('[') {
+        Some(bracketed) => bracketed.split(']').next().unwrap_or_default(),
+        None => authority.rsplit_once(':').map_or(authority, |(host, _)| host),
+    };
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        Err(_) => !host.contains('.') || host.to_ascii_lowercase().ends_with(".localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(host: &str, origin: Option<&str>, expected: bool) {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", host.parse().unwrap());
+        if let Some(origin) = origin {
+            headers.insert("origin", origin.parse().unwrap());
+        }
+        assert_eq!(check_local(&headers).is_ok(), expected, "{host} {origin:?}");
+    }
+
+    #[test]
+    fn a_browser_serves_no_page_from_elsewhere() {
+        for host in [
+            "localhost",
+            "127.0.0.1:9000",
+            "[::1]:9000",
+            "LOCALHOST:1",
+            "f.lambda-url.localhost:80",
+            "lambda",
+        ] {
+            check(host, None, true);
+        }
+        for host in [
+            "evil.example",
+            "evil.example:9000",
+            "192.168.0.1",
+            "10.0.0.1:9000",
+            "localhost.evil.example",
+            ".",
+            "[::2]",
+        ] {
+            check(host, None, false);
+        }
+        check("localhost:9000", Some("http://localhost:3000"), true);
+        check("localhost:9000", Some("https://evil.example"), false);
+        check("localhost:9000", Some("null"), false);
+    }
+}

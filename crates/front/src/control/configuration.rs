@@ -1,0 +1,41 @@
+//! The configuration of a function: shown and changed.
+
+use catalogue::LATEST;
+use serde::Deserialize;
+
+use super::call::{Answer, Call};
+use super::settings::Settings;
+use super::{Control, check_etag, new_etag, now_ms};
+use crate::aws_error::AwsError;
+
+pub(super) fn get(control: &Control, call: &Call) -> Result<Answer, AwsError> {
+    let asked = call.function()?;
+    let reader = control.store.read()?;
+    let qualifier = asked.qualifier.as_deref();
+    let (number, record) = control.version(&reader, &asked.name, qualifier)?;
+    Ok(control.configuration(&asked.name, &number, qualifier, &record).into())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Update {
+    revision_id: Option<String>,
+    #[serde(flatten)]
+    settings: Settings,
+}
+
+pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError> {
+    let name = call.whole_function()?;
+    let asked: Update = call.read()?;
+    let record = control.change(|change| {
+        control.deployed(change.writer, &name)?;
+        let (_, mut record) = control.version(change.writer, &name, None)?;
+        check_etag(asked.revision_id.as_deref(), &record.etag)?;
+        asked.settings.apply(&mut record)?;
+        (record.etag, record.modified_ms) = (new_etag(), now_ms());
+        let package = control.package_of(&record)?;
+        super::function::make(change, &name, LATEST, &record, &package)?;
+        Ok(record)
+    })?;
+    Ok(control.configuration(&name, LATEST, None, &record).into())
+}

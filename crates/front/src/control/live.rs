@@ -1,0 +1,162 @@
+//! What the live catalogue has to follow, and how a record becomes a function that can be launched.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use catalogue::{AliasRecord, LATEST, UrlRecord, VersionRecord};
+use protocol::FunctionName;
+use tokio::runtime::Handle;
+
+use super::{Change, Control};
+use crate::catalogue::{Alias, Version};
+use crate::function_toml::{FunctionToml, Runtime};
+use crate::function_url::{FunctionUrl, InvokeMode, UrlAuth, UrlLookup, UrlSettings};
+use crate::functions::{CatalogueError, Function};
+
+/// What follows a change of records.
+pub(super) enum Effect {
+    Put { version: Version, function: Box<Function> },
+    PutAlias { name: FunctionName, alias: String, stands_for: Alias },
+    RemoveAlias { name: FunctionName, alias: String },
+    RemoveVersion { name: FunctionName, version: Version },
+    Remove { name: FunctionName },
+    PutUrl { id: String, url: FunctionUrl },
+    RemoveUrl { name: FunctionName, qualifier: String },
+}
+
+impl Control {
+    /// Blocking: to be called where that is allowed, within the runtime.
+    pub(super) fn apply(&self, effect: Effect) {
+        match effect {
+            Effect::Put { version, function } => {
+                Handle::current().block_on(self.deployer.put(version, *function));
+            }
+            Effect::PutAlias { name, alias, stands_for } => {
+                self.deployer.put_alias(&name, alias, stands_for);
+            }
+            Effect::RemoveAlias { name, alias } => {
+                self.deployer.remove_alias(&name, &alias);
+            }
+            Effect::RemoveVersion { name, version } => {
+                Handle::current().block_on(self.deployer.remove_version(&name, version));
+            }
+            Effect::Remove { name } => {
+                self.change_urls(|urls| urls.retain(|_, url| url.function != name));
+                Handle::current().block_on(self.deployer.remove(&name));
+            }
+            Effect::PutUrl { id, url } => self.change_urls(|urls| drop(urls.insert(id, url))),
+            Effect::RemoveUrl { name, qualifier } => {
+                let qualifier = url_qualifier(&qualifier);
+                self.change_urls(|urls| {
+                    urls.retain(|_, url| url.function != name || url.qualifier != qualifier);
+                });
+            }
+        }
+    }
+}
+
+impl Control {
+    fn change_urls(&self, change: impl FnOnce(&mut BTreeMap<String, FunctionUrl>)) {
+        change(&mut self.urls.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl UrlLookup for Control {
+    fn find(&self, id: &str) -> Option<FunctionUrl> {
+        self.urls.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+}
+
+/// Under `$LATEST` are the URLs that name no alias.
+fn url_qualifier(qualifier: &str) -> Option<String> {
+    Some(qualifier.to_owned()).filter(|qualifier| qualifier != LATEST)
+}
+
+/// Has a URL lead to its function. What was checked when it came is read again here; what does not fit is left out.
+pub(super) fn url_effect(name: &FunctionName, qualifier: &str, record: &UrlRecord) -> Effect {
+    let settings = UrlSettings {
+        auth: if record.auth == "NONE" { UrlAuth::None } else { UrlAuth::AwsIam },
+        mode: if record.invoke_mode == "BUFFERED" {
+            InvokeMode::Buffered
+        } else {
+            InvokeMode::ResponseStream
+        },
+        cors: record.cors.clone().and_then(|cors| serde_json::from_value(cors).ok()),
+    };
+    let url = FunctionUrl { function: name.clone(), qualifier: url_qualifier(qualifier), settings };
+    Effect::PutUrl { id: record.id.clone(), url }
+}
+
+impl Change<'_> {
+    /// Has this record answer under its version, once it is on disk.
+    pub(super) fn follow(&mut self, number: &str, function: Function) {
+        if let Some(version) = version(number) {
+            self.effects.push(Effect::Put { version, function: Box::new(function) });
+        }
+    }
+
+    pub(super) fn follow_alias(&mut self, name: &FunctionName, alias: &str, record: &AliasRecord) {
+        if let Some(stands_for) = alias_of(record) {
+            let (name, alias) = (name.clone(), alias.to_owned());
+            self.effects.push(Effect::PutAlias { name, alias, stands_for });
+        }
+    }
+}
+
+/// `$LATEST` or a number.
+pub(super) fn version(text: &str) -> Option<Version> {
+    if text == LATEST { Some(Version::Latest) } else { text.parse().ok().map(Version::Number) }
+}
+
+pub(super) fn alias_of(record: &AliasRecord) -> Option<Alias> {
+    let also = record.weights.iter().next().and_then(|(number, share)| Some((version(number)?, *share)));
+    Some(Alias { version: version(&record.version)?, also })
+}
+
+/// A function as it is launched. What Lambda has no words for comes from a `function.toml` in the package; what the
+/// record says goes before it.
+pub(super) fn function(
+    name: &FunctionName,
+    record: &VersionRecord,
+    tree: &Path,
+) -> Result<Function, CatalogueError> {
+    let own = FunctionToml::read(&tree.join("function.toml"))?;
+    Ok(Function {
+        name: name.clone(),
+        root: tree.to_owned(),
+        digest: digest(record),
+        runtime: runtime(&record.runtime),
+        handler: record.handler.clone(),
+        python: own.python.map(|python| tree.join(python)),
+        memory_mb: record.memory_mb.into(),
+        timeout: Duration::from_secs(record.timeout_s.into()),
+        environment: record.environment.clone(),
+        sharing: own.sharing,
+        layout: own.layout,
+        depth: own.depth,
+        concurrency: own.concurrency,
+        keep_warm: own.keep_warm_s.map(Duration::from_secs_f64),
+        keep_dedup: own.keep_dedup_s.map(Duration::from_secs_f64),
+        processes: own.processes,
+        open_files: own.open_files,
+        file_mb: record.tmp_mb.into(),
+        tmp_mb: record.tmp_mb.into(),
+        url: None,                              // Its URLs are records of their own,
+        events: events::EventConfig::default(), // and so is what becomes of its events.
+        throttles: true,
+    })
+}
+
+/// Node functions bring a `bootstrap`, as those of `provided` do.
+fn runtime(name: &str) -> Runtime {
+    if name.starts_with("python") { Runtime::Python } else { Runtime::Provided }
+}
+
+/// Of what memory looks like: versions that differ in words only are alike.
+fn digest(record: &VersionRecord) -> String {
+    let VersionRecord { package, runtime, handler, environment, memory_mb, .. } = record;
+    let text = format!("{package}\0{runtime}\0{handler}\0{memory_mb}\0{environment:?}");
+    blake3::hash(text.as_bytes()).to_hex().to_string()
+}

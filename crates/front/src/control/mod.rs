@@ -1,0 +1,165 @@
+//! The control API: functions are made, changed, published and removed by Lambda's own clients.
+//!
+//! What was acknowledged is in the catalogue on disk (crate `catalogue`); what answers is in the live one
+//! (`crate::catalogue`). A change is written first, then sandboxes follow, then the client is told.
+
+mod account;
+mod alias;
+mod call;
+mod checks;
+mod code;
+mod concurrency;
+mod configuration;
+mod event_invoke;
+mod function;
+mod live;
+mod open;
+mod operation;
+mod policy;
+mod settings;
+mod shape;
+mod tags;
+mod url;
+mod version;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use catalogue::{
+    AliasRecord, CatalogueStore, FunctionRecord, LATEST, Look, Packages, StoreError, Trees, VersionRecord,
+    Writer,
+};
+use protocol::FunctionName;
+use tokio::sync::Semaphore;
+
+pub use open::DeployedError;
+pub(crate) use operation::router;
+
+use crate::aws_error::AwsError;
+use crate::deploy::Deployer;
+use crate::dispatch::arn;
+use crate::function_url::FunctionUrl;
+use live::Effect;
+
+/// Calls that are read or carried out at the same time; the largest needs 200 MB. Others wait, unread.
+const CALLS_MAX: usize = 4;
+
+/// What every call needs.
+pub(crate) struct Control {
+    store: CatalogueStore,
+    packages: Packages,
+    trees: Trees,
+    deployer: Deployer,
+    /// Functions from folders: they are shown, and changed in their folder only.
+    folders: BTreeMap<FunctionName, VersionRecord>,
+    region: String,
+    /// Where function URLs lead: host and port, behind the id.
+    url_host: String,
+    /// By id: looked up at each request to one.
+    urls: RwLock<BTreeMap<String, FunctionUrl>>,
+    permits: Arc<Semaphore>,
+    /// Held from a change of the records until sandboxes follow it, so that both happen in the same order.
+    turn: Mutex<()>,
+}
+
+/// A change under way.
+struct Change<'a> {
+    writer: &'a mut Writer,
+    /// What is to follow when it is on disk.
+    effects: Vec<Effect>,
+}
+
+impl Control {
+    /// Changes records, all or none, and has sandboxes follow.
+    fn change<T>(&self, change: impl FnOnce(&mut Change<'_>) -> Result<T, AwsError>) -> Result<T, AwsError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let (value, effects) = self.store.write(|writer| {
+            let mut under_way = Change { writer, effects: Vec::new() };
+            let value = change(&mut under_way)?;
+            Ok::<_, AwsError>((value, under_way.effects))
+        })?;
+        for effect in effects {
+            self.apply(effect);
+        }
+        Ok(value)
+    }
+
+    /// An ARN; `qualifier` as the client gave it.
+    fn arn(&self, name: &FunctionName, qualifier: Option<&str>) -> String {
+        let arn = arn(&self.region, name);
+        qualifier.map_or(arn.clone(), |qualifier| format!("{arn}:{qualifier}"))
+    }
+
+    fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
+        let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST);
+        AwsError::not_found(format!("Function not found: {}", self.arn(name, qualifier)))
+    }
+
+    /// The function, deployed or from a folder.
+    fn function(&self, look: &impl Look, name: &FunctionName) -> Result<FunctionRecord, AwsError> {
+        match look.get(name, "")? {
+            Some(function) => Ok(function),
+            None if self.folders.contains_key(name) => Ok(FunctionRecord::default()),
+            None => Err(self.not_found(name, None)),
+        }
+    }
+
+    /// The function, to be changed: not one from a folder.
+    fn deployed(&self, look: &impl Look, name: &FunctionName) -> Result<FunctionRecord, AwsError> {
+        if self.folders.contains_key(name) {
+            return Err(AwsError::conflict(&format!(
+                "The function {name} is served from a folder: change it there, and start the server again."
+            )));
+        }
+        self.function(look, name)
+    }
+
+    /// A version by qualifier, aliases included; none is `$LATEST`. Returns its own number, too.
+    fn version(
+        &self,
+        look: &impl Look,
+        name: &FunctionName,
+        qualifier: Option<&str>,
+    ) -> Result<(String, VersionRecord), AwsError> {
+        self.function(look, name)?;
+        let asked = qualifier.unwrap_or(LATEST);
+        let number = match look.get::<AliasRecord>(name, asked)? {
+            Some(alias) => alias.version,
+            None => asked.to_owned(),
+        };
+        let folder = self.folders.get(name).filter(|_| number == LATEST).cloned();
+        let record = folder.map_or_else(|| look.get(name, &number), |record| Ok(Some(record)))?;
+        record.map(|record| (number, record)).ok_or_else(|| self.not_found(name, qualifier))
+    }
+
+    /// Fails unless the qualifier names a version or an alias of a deployed function.
+    fn check_there(&self, look: &impl Look, name: &FunctionName, qualifier: &str) -> Result<(), AwsError> {
+        self.deployed(look, name)?;
+        self.version(look, name, Some(qualifier)).map(|_| ())
+    }
+}
+
+/// What clients compare to see whether somebody else has changed something.
+fn new_etag() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
+/// Fails unless the client has seen the last change, where it says what it has seen.
+fn check_etag(seen: Option<&str>, current: &str) -> Result<(), AwsError> {
+    match seen {
+        Some(seen) if !seen.is_empty() && seen != current => Err(AwsError::precondition()),
+        _ => Ok(()),
+    }
+}
+
+fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default().as_millis() as u64
+}
+
+impl From<StoreError> for AwsError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(%error, "catalogue");
+        AwsError::service(error.to_string())
+    }
+}

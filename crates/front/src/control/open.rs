@@ -1,0 +1,153 @@
+//! The start: what is on disk goes live, before the door opens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, RwLock};
+
+use catalogue::{
+    AliasRecord, CatalogueStore, Look as _, PackageError, PackageId, Packages, StoreError, TreeError, Trees,
+    UrlRecord, VersionRecord,
+};
+use protocol::FunctionName;
+use tokio::sync::Semaphore;
+
+use super::{CALLS_MAX, Control, live};
+use crate::deploy::Deployer;
+use crate::function_toml::Runtime;
+use crate::function_url::FunctionUrl;
+use crate::functions::{Catalogue, CatalogueError, Function};
+
+/// The catalogue of deployed functions cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployedError {
+    /// The records.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The packages.
+    #[error("keep packages")]
+    Packages(#[from] PackageError),
+    /// Their trees.
+    #[error("keep packages unpacked")]
+    Trees(#[from] TreeError),
+    /// One name, two functions.
+    #[error(
+        "the function {name} is both deployed and in the folder {root:?}: rename the folder, or remove the deployed one \
+         with `dormouse rm {name}` on a server without that folder"
+    )]
+    Twice {
+        /// The name.
+        name: FunctionName,
+        /// The folder.
+        root: PathBuf,
+    },
+}
+
+/// One version cannot be served; the others can.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error(transparent)]
+    Package(#[from] PackageError),
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    #[error(transparent)]
+    Function(#[from] CatalogueError),
+}
+
+impl Control {
+    /// Opens what is in the data directory, and has it answer. `folders`: functions that are served from folders.
+    pub(crate) async fn open(
+        data_dir: &Path,
+        region: &str,
+        url_host: String,
+        folders: &Catalogue,
+        deployer: Deployer,
+    ) -> Result<Control, DeployedError> {
+        let control = Control {
+            store: CatalogueStore::open(&data_dir.join("catalogue.redb"))?,
+            packages: Packages::open(&data_dir.join("packages"))?,
+            trees: Trees::open(&data_dir.join("trees"))?,
+            deployer,
+            folders: folders.iter().map(|function| (function.name.clone(), of_folder(function))).collect(),
+            region: region.to_owned(),
+            url_host,
+            urls: RwLock::default(),
+            permits: Arc::new(Semaphore::new(CALLS_MAX)),
+            turn: Mutex::default(),
+        };
+        let versions = control.store.read()?.all::<VersionRecord>()?;
+        if let Some(function) = folders.iter().find(|f| versions.iter().any(|(name, ..)| *name == f.name)) {
+            return Err(DeployedError::Twice { name: function.name.clone(), root: function.root.clone() });
+        }
+        control.sweep(&versions).await?;
+        for (name, number, record) in versions {
+            // One that is damaged must not keep the others from being served.
+            if let Err(error) = control.revive(&name, &number, &record).await {
+                tracing::error!(%name, version = number, %error, "a deployed function cannot be served");
+            }
+        }
+        for (name, alias, record) in control.store.read()?.all::<AliasRecord>()? {
+            if let Some(stands_for) = live::alias_of(&record) {
+                control.deployer.put_alias(&name, alias, stands_for);
+            }
+        }
+        for (name, qualifier, record) in control.store.read()?.all::<UrlRecord>()? {
+            control.apply(live::url_effect(&name, &qualifier, &record));
+        }
+        for function in folders.iter() {
+            if let Some(settings) = function.url.clone() {
+                // The id of a function from a folder is its name.
+                let url = FunctionUrl { function: function.name.clone(), qualifier: None, settings };
+                control.apply(live::Effect::PutUrl { id: function.name.to_string(), url });
+            }
+        }
+        Ok(control)
+    }
+
+    async fn sweep(&self, versions: &[(FunctionName, String, VersionRecord)]) -> Result<(), DeployedError> {
+        let named: BTreeSet<PackageId> = versions.iter().map(|(_, _, record)| record.package).collect();
+        self.packages.sweep(|id| named.contains(id)).await?;
+        self.trees.sweep(|id| named.contains(id))?;
+        Ok(())
+    }
+
+    async fn revive(&self, name: &FunctionName, number: &str, record: &VersionRecord) -> Result<(), Broken> {
+        let tree = match self.trees.find(&record.package) {
+            Some(tree) => tree,
+            None => {
+                let package = self.packages.get(&record.package).await?;
+                self.trees.unpack(&record.package, &package)? // Blocks: nobody else is served yet.
+            }
+        };
+        let function = live::function(name, record, &tree)?;
+        if let Some(version) = live::version(number) {
+            self.deployer.put(version, function).await;
+        }
+        Ok(())
+    }
+}
+
+/// A function from a folder, in the words of those that were deployed.
+fn of_folder(function: &Function) -> VersionRecord {
+    let runtime = match function.runtime {
+        Runtime::Python => "python3",
+        Runtime::Provided => "provided.al2023",
+    };
+    VersionRecord {
+        etag: function.digest.clone(),
+        modified_ms: super::now_ms(),
+        package: PackageId::of(function.digest.as_bytes()), // There is no zip; it changes when the code does.
+        package_bytes: 0,
+        runtime: runtime.to_owned(),
+        handler: function.handler.clone(),
+        role: super::settings::NO_ROLE.to_owned(),
+        description: format!("From the folder {}", function.root.display()),
+        timeout_s: function.timeout.as_secs_f64().ceil() as u32,
+        memory_mb: function.memory_mb as u32,
+        tmp_mb: function.file_mb as u32,
+        environment: function.environment.clone(),
+        architecture: super::settings::ARCHITECTURE.to_owned(),
+        snap_start: false,
+        dead_letter: None,
+        told: BTreeMap::new(),
+    }
+}

@@ -1,0 +1,85 @@
+//! Records in Amazon's words.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use catalogue::{LATEST, VersionRecord};
+use protocol::FunctionName;
+use serde_json::{Value, json};
+
+use super::Control;
+
+/// `2026-01-02T03:04:05.678+0000`.
+pub(super) fn date(ms: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(time).to_string().replace('Z', "+0000")
+}
+
+impl Control {
+    /// `FunctionConfiguration`. `number` is the version; `qualifier` what the ARN ends with.
+    pub(super) fn configuration(
+        &self,
+        name: &FunctionName,
+        number: &str,
+        qualifier: Option<&str>,
+        record: &VersionRecord,
+    ) -> Value {
+        let optimized = if record.snap_start && number != LATEST { "On" } else { "Off" };
+        let mut body = json!({
+            "FunctionName": name,
+            "FunctionArn": self.arn(name, qualifier),
+            "Version": number,
+            "Runtime": record.runtime,
+            "Handler": record.handler,
+            "Role": record.role,
+            "Description": record.description,
+            "Timeout": record.timeout_s,
+            "MemorySize": record.memory_mb,
+            "CodeSize": record.package_bytes,
+            "CodeSha256": record.package.base64(),
+            "LastModified": date(record.modified_ms),
+            "RevisionId": record.etag,
+            "PackageType": "Zip",
+            "Architectures": [record.architecture],
+            "EphemeralStorage": { "Size": record.tmp_mb },
+            "TracingConfig": { "Mode": "PassThrough" },
+            "LoggingConfig": { "LogFormat": "Text", "LogGroup": format!("/aws/lambda/{name}") },
+            "SnapStart": {
+                "ApplyOn": if record.snap_start { "PublishedVersions" } else { "None" },
+                "OptimizationStatus": optimized,
+            },
+            "State": "Active",
+            "LastUpdateStatus": "Successful",
+        });
+        if !record.environment.is_empty() {
+            body["Environment"] = json!({ "Variables": record.environment });
+        }
+        if let Some(arn) = &record.dead_letter {
+            body["DeadLetterConfig"] = json!({ "TargetArn": arn });
+        }
+        for (key, value) in &record.told {
+            tell(&mut body[key.as_str()], value);
+        }
+        body
+    }
+}
+
+/// What was said goes over what is told by default, key by key.
+fn tell(place: &mut Value, said: &Value) {
+    match (place, said) {
+        (Value::Object(place), Value::Object(said)) => {
+            place.extend(said.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        (place, said) => *place = said.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_date_has_lambdas_form() {
+        assert_eq!(date(0), "1970-01-01T00:00:00.000+0000");
+        assert_eq!(date(1_700_000_000_123), "2023-11-14T22:13:20.123+0000");
+    }
+}

@@ -1,0 +1,92 @@
+//! What the queue asks of the rest of the server, as a trait: tests want to say how an attempt ends, and when.
+
+use bytes::Bytes;
+use events::{Event, EventConfig};
+use protocol::FunctionName;
+
+use super::EventConfigs;
+use crate::catalogue::LiveCatalogue;
+use crate::dispatch::{Dispatch, Request};
+use crate::hands::Work;
+use crate::outcome::Outcome;
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// The function answered.
+    Answered(Answer),
+    /// It failed: an error of its own, a crash, a timeout.
+    Failed(Answer),
+    /// It was not reached: no sandbox is free, or none can be made.
+    Refused,
+    /// There is no such function, version or alias.
+    NoFunction,
+}
+
+/// What a function said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) payload: Bytes,
+    /// Which version ran.
+    pub(crate) version: String,
+}
+
+pub(crate) trait EventHands: Send + Sync + 'static {
+    /// Has a function answer an event.
+    fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt>;
+    /// What was set for the events of this function, or this version or alias.
+    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig;
+    /// How many events of a function may be tried at once.
+    fn may_run(&self, name: &FunctionName) -> usize;
+}
+
+/// The server itself.
+pub(crate) struct Routes {
+    pub(crate) dispatch: Dispatch,
+    pub(crate) catalogue: LiveCatalogue,
+    pub(crate) configs: EventConfigs,
+    /// Sandboxes of a function that does not say how many.
+    pub(crate) concurrency: usize,
+}
+
+impl EventHands for Routes {
+    fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt> {
+        let Some(revision) = self.catalogue.resolve(name, qualifier, crate::invoke::random_share) else {
+            return Box::pin(std::future::ready(Attempt::NoFunction));
+        };
+        let request = Request {
+            invocation: event.invocation.clone(),
+            revision,
+            qualifier: qualifier.map(str::to_owned),
+            payload: event.payload.clone(),
+            trace_id: event.trace_id.clone(),
+            client_context: None, // Lambda passes it on to functions that somebody waits for, only.
+            cognito_identity: None,
+            tail: None,
+        };
+        let dispatch = self.dispatch.clone();
+        Box::pin(async move {
+            let ended = dispatch.invoke(request).await;
+            let version = ended.revision.version.to_string();
+            match ended.outcome {
+                Outcome::Answer { payload, .. } => Attempt::Answered(Answer { payload, version }),
+                Outcome::FunctionError { payload, .. } => Attempt::Failed(Answer { payload, version }),
+                Outcome::Removed => Attempt::NoFunction,
+                refused @ (Outcome::Throttled(_) | Outcome::ServiceError { .. }) => {
+                    tracing::debug!(?refused, "an event waits");
+                    Attempt::Refused
+                }
+            }
+        })
+    }
+
+    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig {
+        self.configs.get(name, qualifier)
+    }
+
+    /// No more than can run: others of the function's queue are for clients that wait.
+    fn may_run(&self, name: &FunctionName) -> usize {
+        let revision = self.catalogue.resolve(name, None, || 0.0);
+        revision.and_then(|revision| revision.function.concurrency).unwrap_or(self.concurrency).max(1)
+    }
+}
