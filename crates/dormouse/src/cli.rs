@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, logs, openapi, ps,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs, openapi, ps,
     rm, run, serve, sleep, stats, wake,
 };
 
@@ -90,6 +90,9 @@ enum Command {
     /// Started by a node, never by people
     #[command(hide = true)]
     Guard(guard::Args),
+    /// Started by a node, never by people
+    #[command(hide = true)]
+    Inside(inside::Args),
 }
 
 /// Which sandboxes a command is about.
@@ -162,6 +165,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
+        Command::Inside(args) => inside::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }

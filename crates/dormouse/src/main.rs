@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod guard;
 mod init;
+mod inside;
 mod invoke;
 mod key;
 mod lambda;

@@ -28,6 +28,7 @@ use crate::event_queue::{
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::isolation::Isolation;
 use crate::keys::{Keys, KeysError};
 use crate::launch::{DataDirError, Launcher};
 use crate::log_store::LogStore;
@@ -73,6 +74,8 @@ pub struct ServerConfig {
     pub region: String,
     /// The Python interpreter of functions that name none; `python3` from `PATH` when absent.
     pub python: Option<PathBuf>,
+    /// How sandboxes are kept apart from the machine and from each other.
+    pub isolation: Isolation,
     /// Directories, absolute, with files that may be destinations of events.
     pub destinations: Vec<PathBuf>,
     /// How many asynchronous invocations are kept.
@@ -99,6 +102,7 @@ impl ServerConfig {
             init_timeout: Duration::from_secs(10), // Lambda's.
             region: "us-east-1".to_owned(),
             python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
+            isolation: Isolation::default(),
             destinations: Vec::new(),
             event_bounds: events::Bounds::default(),
         }
@@ -182,7 +186,7 @@ impl Server {
         config: ServerConfig,
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
-        let launcher = Launcher::new(&config.data_dir, &config.region, config.python.clone())?;
+        let launcher = Launcher::new(&config)?;
         let keys = Keys::in_dir(&config.data_dir);
         let listener = match config.listen {
             Some(addr) if !addr.ip().is_loopback() && keys.all()?.is_empty() => {
