@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs, openapi, ps,
-    rm, run, serve, sleep, stats, wake,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs,
+    openapi, ps, rm, run, serve, sleep, stats, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
