@@ -2,7 +2,7 @@
 //! the node.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use brain::{Beyond, FunctionPlan};
 use events::{OpenError, Queue};
 use node::Node;
 use protocol::FunctionName;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -188,20 +188,15 @@ impl Server {
             Some(addr) if !addr.ip().is_loopback() && keys.all()?.is_empty() => {
                 return Err(ServerError::NoKeys { addr });
             }
-            Some(addr) => Some(bind(addr).await?),
-            None => None,
+            wanted => bind_if(wanted).await?,
         };
         let addr = listener.as_ref().map(|(_, addr)| *addr);
-        let metrics_listener = match config.metrics_listen {
-            Some(addr) => Some(bind(addr).await?),
-            None => None,
-        };
+        let metrics_listener = bind_if(config.metrics_listen).await?;
         let (unix, socket_file) = socket::listen(&config.socket).await?;
 
         let stored = StoredEvents::open(&config).await?;
         let metrics = Metrics::new();
-        let log_dir = config.data_dir.join("logs");
-        let logs = LogStore::start(&log_dir).map_err(|source| DataDirError { path: log_dir, source })?;
+        let logs = open_logs(&config.data_dir)?;
         let dispatch = Dispatch::start(Setup {
             logs: logs.clone(),
             plan: plan(&config),
@@ -237,12 +232,7 @@ impl Server {
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listener.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(keys, addr.ip()));
-            // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
-            let listener = listener.tap_io(|stream| {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
-                }
-            });
+            let listener = listener.tap_io(send_at_once);
             let router = router.into_make_service_with_connect_info::<SocketAddr>();
             spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
         });
@@ -369,6 +359,25 @@ fn event_configs(catalogue: &Catalogue, allowed: &Destinations) -> Result<EventC
         configs.set(name.clone(), None, config.clone());
     }
     Ok(configs)
+}
+
+/// Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
+fn send_at_once(stream: &mut TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+}
+
+fn open_logs(data_dir: &Path) -> Result<LogStore, DataDirError> {
+    let dir = data_dir.join("logs");
+    LogStore::start(&dir).map_err(|source| DataDirError { path: dir, source })
+}
+
+async fn bind_if(addr: Option<SocketAddr>) -> Result<Option<(TcpListener, SocketAddr)>, ServerError> {
+    match addr {
+        Some(addr) => bind(addr).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
