@@ -94,6 +94,8 @@ impl Brain {
             Event::Started { start, sandbox } => self.started(turn, start, sandbox),
             Event::StartFailed { start } => self.start_failed(turn, start),
             Event::Ready { sandbox } => self.ready(turn, sandbox),
+            Event::Snapshot { sandbox } => self.snapshot(turn, sandbox),
+            Event::Prepare { revision } => self.prepare(turn, revision),
             Event::InitFailed { sandbox } => self.init_failed(turn, sandbox),
             Event::Answered { sandbox } => self.answered(turn, sandbox),
             Event::NotTaken { sandbox } => self.not_taken(turn, sandbox),

@@ -48,6 +48,16 @@ pub enum Event {
         /// Which sandbox.
         sandbox: SandboxId,
     },
+    /// The sandbox is initialised and waits to be put away as a snapshot: if nobody waits for it, it sleeps at once.
+    Snapshot {
+        /// Which sandbox.
+        sandbox: SandboxId,
+    },
+    /// A sandbox of this revision is to be made before anybody asks, if there is none.
+    Prepare {
+        /// Which revision.
+        revision: RevisionId,
+    },
     /// The sandbox reported that it cannot initialise, or took too long for it.
     InitFailed {
         /// Which sandbox.

@@ -42,6 +42,20 @@ fn an_idle_sandbox_sleeps_after_keep_warm_and_goes_after_keep_dedup() {
 }
 
 #[test]
+fn a_snapshot_is_made_before_anybody_asks_and_sleeps_at_once() {
+    check(
+        plan(),
+        "0 prepare 1 -> start 1
+         0 prepare 1
+         0 started 1
+         1 snapshot 1 -> sleep 1
+         2 slept 1
+         3 invoke a -> wake 1
+         4 woke 1 -> assign a to 1 dedup",
+    );
+}
+
+#[test]
 fn a_sleeping_sandbox_is_woken_before_a_new_one_is_started() {
     check(
         plan(),

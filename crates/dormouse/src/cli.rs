@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, logs, ps, rm, run,
-    serve, sleep, stats, top, wake,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, logs, openapi, ps,
+    rm, run, serve, sleep, stats, top, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -83,6 +83,8 @@ enum Command {
     Key(key::Command),
     /// Show what a server does, as it does it
     Top(top::Args),
+    /// Print what a server can be asked over HTTP, as an OpenAPI document
+    Openapi(openapi::Args),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -150,6 +152,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(args, &data),
         Command::Rm(args) => rm::run(args, &data),
         Command::Init(args) => init::run(args),
+        Command::Openapi(args) => openapi::run(args),
         Command::Run(args) => return run::run(args, &data),
         Command::Ps(args) => ps::run(args, &data),
         Command::Sleep(args) => sleep::run(args, &data),

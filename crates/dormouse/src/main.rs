@@ -17,6 +17,7 @@ mod key;
 mod lambda;
 mod list;
 mod logs;
+mod openapi;
 mod output;
 mod ps;
 mod python;

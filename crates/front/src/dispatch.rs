@@ -77,6 +77,7 @@ pub(crate) enum Message {
     Checked { sandbox: SandboxId, result: Result<CheckRecord, CheckError> },
     Exited { sandbox: SandboxId, exit: Exit },
     InitOverdue { sandbox: SandboxId },
+    ShutdownOverdue { sandbox: SandboxId },
     InvocationOverdue { sandbox: SandboxId, invocation: InvocationId },
     Operate { sandbox: SandboxId, verb: Verb, reply: oneshot::Sender<Result<Done, OperateError>> },
     Count { reply: oneshot::Sender<Vec<Count>> },

@@ -16,6 +16,8 @@ use crate::function_url::UrlSettings;
 pub enum Runtime {
     /// A Python interpreter with a runtime client.
     Python,
+    /// Node with a runtime client.
+    NodeJs,
     /// Its own `bootstrap`, which speaks the Runtime API itself.
     Provided,
 }
@@ -80,6 +82,7 @@ pub(crate) struct FunctionToml {
     pub(crate) processes: u64,
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
+    pub(crate) snap_start: bool,
     pub(crate) events: EventsToml,
     pub(crate) url: Option<Url>,
 }
@@ -102,6 +105,7 @@ impl Default for FunctionToml {
             processes: 1024,  // Lambda's limit, threads included.
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
+            snap_start: false,
             events: EventsToml::default(),
             url: None,
         }

@@ -53,6 +53,8 @@ pub struct Function {
     pub open_files: u64,
     /// Largest file it may write.
     pub file_mb: u64,
+    /// Whether it has snapshot hooks: one sandbox is made, and sleeps, before anybody asks.
+    pub snap_start: bool,
     /// What becomes of its events.
     pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
@@ -151,9 +153,9 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         folder.parse().map_err(|source| CatalogueError::Name { path: root.clone(), source })?;
     let toml = root.join("function.toml");
     let config = FunctionToml::read(&toml)?;
-    let handler = config.handler.clone().unwrap_or_else(|| "lambda_function.lambda_handler".to_owned());
+    let handler = config.handler.clone().unwrap_or_else(|| default_handler(&root).to_owned());
     let runtime = find_runtime(&root, config.runtime, &handler)?;
-    if runtime == Runtime::Python
+    if runtime != Runtime::Provided
         && !handler.rsplit_once('.').is_some_and(|(m, f)| !m.is_empty() && !f.is_empty())
     {
         let (path, key) = (toml, "handler".to_owned());
@@ -179,6 +181,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         processes: config.processes,
         open_files: config.open_files,
         file_mb: config.file_mb,
+        snap_start: config.snap_start,
         events: config.events.resolve(&toml)?,
         url: config.url.and_then(Url::settings),
         root,
@@ -199,14 +202,29 @@ fn folders(dir: &Path) -> Result<Vec<PathBuf>, CatalogueError> {
     Ok(found)
 }
 
+/// What Node takes as a module.
+const NODE_ENDINGS: [&str; 3] = ["mjs", "js", "cjs"];
+
+/// Lambda's, for Python and for Node.
+fn default_handler(root: &Path) -> &'static str {
+    let has_index = NODE_ENDINGS.iter().any(|ending| root.join(format!("index.{ending}")).is_file());
+    if has_index && !root.join("lambda_function.py").is_file() {
+        "index.handler"
+    } else {
+        "lambda_function.lambda_handler"
+    }
+}
+
 /// What the operator said, or what the files say; in both cases there must be something to run.
 fn find_runtime(root: &Path, said: Option<Runtime>, handler: &str) -> Result<Runtime, CatalogueError> {
     let module = handler.rsplit_once('.').map_or(handler, |(module, _)| module).replace('.', "/");
     let has_module = root.join(format!("{module}.py")).is_file() || root.join(&module).is_dir();
+    let has_script = NODE_ENDINGS.iter().any(|ending| root.join(format!("{module}.{ending}")).is_file());
     let has_bootstrap = root.join("bootstrap").is_file();
     match said {
         Some(Runtime::Provided) | None if has_bootstrap => Ok(Runtime::Provided),
         Some(Runtime::Python) | None if has_module => Ok(Runtime::Python),
+        Some(Runtime::NodeJs) | None if has_script => Ok(Runtime::NodeJs),
         _ => Err(CatalogueError::NoCode { path: root.to_owned(), expected: format!("{module}.py") }),
     }
 }
@@ -248,6 +266,15 @@ mod tests {
         assert_eq!((function.memory_mb, function.timeout), (512, Duration::from_secs(3)));
         assert_eq!((function.sharing, function.layout), (SharingScope::Tenant, LayoutChoice::Pinned));
         assert_eq!(function.depth, Depth::Deep);
+    }
+
+    #[test]
+    fn a_folder_with_a_script_is_a_function_for_node() {
+        let function = load("hello", &[("index.mjs", "")]).unwrap();
+        assert_eq!((function.runtime, function.handler.as_str()), (Runtime::NodeJs, "index.handler"));
+        let toml = "handler = 'app.run'\nruntime = 'nodejs'";
+        let function = load("hello", &[("app.js", ""), ("function.toml", toml)]).unwrap();
+        assert_eq!((function.runtime, function.handler.as_str()), (Runtime::NodeJs, "app.run"));
     }
 
     #[test]

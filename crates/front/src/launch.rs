@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use node::{LaunchSpec, Layout, Limits, Output, Sharing};
 
 use crate::catalogue::Revision;
+use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
 use crate::python::{Interpreter, Interpreters, PythonError, search_path};
@@ -18,6 +19,16 @@ use crate::secret::NodeSecret;
 
 /// The runtime client for interpreters that have none.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
+
+/// The runtime client for packages that bring none, in the folder of runtime clients.
+const NODE_BOOTSTRAP: &str = "bootstrap.mjs";
+
+/// Amazon's runtime client for Node, where npm puts it in a package; its first versions had the second name.
+const NODE_RIC: [&str; 2] =
+    ["node_modules/aws-lambda-ric/bin/index.mjs", "node_modules/aws-lambda-ric/bin/index.js"];
+
+/// What starts extensions, in the folder of runtime clients.
+const STARTER: &str = "with-extensions.sh";
 
 const MIB: u64 = 1024 * 1024;
 
@@ -65,6 +76,10 @@ impl Launcher {
         let runtime_dir = runtime_dir.canonicalize().map_err(at(&runtime_dir))?;
         let bootstrap = runtime_dir.join("bootstrap.py");
         std::fs::write(&bootstrap, BOOTSTRAP).map_err(at(&bootstrap))?;
+        let node_bootstrap = runtime_dir.join(NODE_BOOTSTRAP);
+        std::fs::write(&node_bootstrap, include_str!("bootstrap.mjs")).map_err(at(&node_bootstrap))?;
+        let starter = runtime_dir.join(STARTER);
+        std::fs::write(&starter, extension_files::STARTER).map_err(at(&starter))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let region = region.to_owned();
         Ok(Self { runtime_dir, region, secret, interpreters: Interpreters::new(python) })
@@ -76,11 +91,20 @@ impl Launcher {
         let mut env = self.environment(revision, &own);
         let (program, args) = match function.runtime {
             Runtime::Provided => (function.root.join("bootstrap").into(), Vec::new()),
+            Runtime::NodeJs => ("node".into(), node_args(function, &self.runtime_dir)),
             Runtime::Python => {
                 let python = self.interpreters.get(function.python.as_deref())?;
                 env.insert("AWS_EXECUTION_ENV".into(), format!("AWS_Lambda_python{}", python.version).into());
                 (python.path.clone().into(), self.python_args(function, &python))
             }
+        };
+        // The secret places hold for the first program that is started, and here that is a shell.
+        let (program, args, layout) = if extension_files::of(&function.root).is_empty() {
+            (program, args, self.layout(function))
+        } else {
+            let starter = self.runtime_dir.join(STARTER);
+            let (program, args) = extension_files::beside(&starter, program, args);
+            (program, args, Layout::Random)
         };
         Ok(LaunchSpec {
             name: function.name.to_string(),
@@ -89,7 +113,7 @@ impl Launcher {
             env: env.into_iter().collect(),
             cwd: Some(function.root.clone()),
             limits: limits(function),
-            layout: self.layout(function),
+            layout,
             sharing: sharing(function),
             depth: function.depth,
             stdout: Output::To(own.stdout),
@@ -148,11 +172,18 @@ impl Launcher {
         set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string());
         set("AWS_LAMBDA_LOG_GROUP_NAME", format!("/aws/lambda/{}", function.name));
         set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
-        set("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned());
+        let kind = if function.snap_start { "snap-start" } else { "on-demand" };
+        set("AWS_LAMBDA_INITIALIZATION_TYPE", kind.to_owned());
         env.insert("LAMBDA_TASK_ROOT".into(), function.root.clone().into());
         env.insert("LAMBDA_RUNTIME_DIR".into(), self.runtime_dir.clone().into());
         env
     }
+}
+
+fn node_args(function: &Function, runtime_dir: &Path) -> Vec<OsString> {
+    let brought = NODE_RIC.iter().map(|ric| function.root.join(ric)).find(|ric| ric.is_file());
+    let client = brought.unwrap_or_else(|| runtime_dir.join(NODE_BOOTSTRAP));
+    vec![client.into(), function.handler.clone().into()]
 }
 
 fn limits(function: &Function) -> Limits {

@@ -24,6 +24,7 @@ use crate::body::{self, TooLarge};
 use crate::dispatch::Message;
 use crate::outcome::{self, Outcome};
 use crate::stream::Beginning;
+use desk::{Desk, Phase};
 
 /// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
@@ -63,17 +64,34 @@ pub(crate) struct Offer {
 pub(crate) enum RuntimeEvent {
     /// It asks for an invocation.
     Ready,
+    /// The same, in the middle of its snapshot hooks.
+    Snapshot,
+    /// It has run its hooks and got the invocation that was offered before.
+    Restored { invocation: InvocationId },
     /// It answers the invocation it has, piece by piece.
     Answering { invocation: InvocationId, beginning: Beginning },
     /// It answered the invocation it has, and this is the end of it.
     Answered { invocation: InvocationId, outcome: Outcome },
     /// It cannot initialise; this is its report.
     InitError(Bytes),
+    /// It is of no use any more; this is its report.
+    Failed(Bytes),
+}
+
+/// What the processes of a sandbox are told about it, and what is expected of them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct About {
+    pub(crate) function: String,
+    pub(crate) version: String,
+    pub(crate) handler: String,
+    /// Extensions that were started with it: it is not ready before they are.
+    pub(crate) extensions: Vec<String>,
 }
 
 /// The server of one sandbox. Dropping it closes the listener and every connection.
 pub(crate) struct RuntimeApi {
     offers: mpsc::Sender<Offer>,
+    desk: Arc<Mutex<Desk>>,
     server: JoinHandle<()>,
 }
 
@@ -82,12 +100,15 @@ impl RuntimeApi {
     pub(crate) fn serve(
         listener: TcpListener,
         sandbox: SandboxId,
+        about: About,
         messages: mpsc::Sender<Message>,
     ) -> RuntimeApi {
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
+        let desk = Arc::new(Mutex::new(Desk::new(&about)));
         let call = Call {
             sandbox,
-            phase: Arc::new(Mutex::new(Phase::Init)),
+            about: Arc::new(about),
+            desk: Arc::clone(&desk),
             offers: Arc::new(tokio::sync::Mutex::new(taken)),
             messages,
         };
@@ -102,12 +123,21 @@ impl RuntimeApi {
                 tracing::warn!(%sandbox, %error, "its Runtime API ended");
             }
         });
-        RuntimeApi { offers, server }
+        RuntimeApi { offers, desk, server }
     }
 
     /// Hands over an invocation; false if the sandbox has not taken the one before.
     pub(crate) fn offer(&self, offer: Offer) -> bool {
-        self.offers.try_send(offer).is_ok()
+        let mut desk = lock(&self.desk);
+        let Ok(place) = self.offers.try_reserve() else { return false };
+        desk.begin(&offer); // Before the runtime can be through with it.
+        place.send(offer);
+        true
+    }
+
+    /// Tells extensions that the sandbox will go at this time, in milliseconds since 1970. False: none wants to hear.
+    pub(crate) fn shut_down(&self, deadline_ms: u64) -> bool {
+        lock(&self.desk).shut_down(deadline_ms)
     }
 }
 
@@ -129,22 +159,16 @@ pub(crate) async fn bind() -> std::io::Result<TcpListener> {
     Ok(listener)
 }
 
-/// Where the sandbox stands in the protocol.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
-    Init,
-    Waiting,
-    Serving(InvocationId),
-    Streaming(InvocationId),
-    Answered(InvocationId),
-    Failed,
+fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What every call needs.
 #[derive(Clone)]
 struct Call {
     sandbox: SandboxId,
-    phase: Arc<Mutex<Phase>>,
+    about: Arc<About>,
+    desk: Arc<Mutex<Desk>>,
     offers: Arc<tokio::sync::Mutex<mpsc::Receiver<Offer>>>,
     messages: mpsc::Sender<Message>,
 }
@@ -156,25 +180,31 @@ fn router(call: Call) -> Router {
         .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
         .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
         .route("/2018-06-01/runtime/init/error", post(init_error))
+        .route("/2018-06-01/runtime/restore/next", get(restore::next))
+        .route("/2018-06-01/runtime/restore/error", post(restore::error))
+        .route("/2020-01-01/extension/register", post(extensions::register))
+        .route("/2020-01-01/extension/event/next", get(extensions::next))
+        .route("/2020-01-01/extension/init/error", post(extensions::init_error))
+        .route("/2020-01-01/extension/exit/error", post(extensions::exit_error))
         .with_state(call)
 }
 
 async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
-    let is_news = {
-        let mut phase = call.phase();
-        let is_news = match *phase {
-            Phase::Init | Phase::Answered(_) => true,
-            Phase::Waiting => false, // Asked again after its connection broke.
-            Phase::Serving(_) | Phase::Streaming(_) | Phase::Failed => return Err(Wrong::Order),
-        };
-        *phase = Phase::Waiting;
-        is_news
-    };
-    if is_news {
-        call.report(RuntimeEvent::Ready).await?;
+    if let Some(offer) = call.restored() {
+        call.report(RuntimeEvent::Restored { invocation: offer.invocation.clone() }).await?;
+        return invocation_response(offer);
     }
+    {
+        let mut desk = call.desk();
+        match desk.phase {
+            // Waiting: asked again after its connection broke.
+            Phase::Init | Phase::Answered(_) | Phase::Waiting => desk.phase = Phase::Waiting,
+            _ => return Err(Wrong::Order),
+        }
+    }
+    call.report_if_ready().await?;
     let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
-    *call.phase() = Phase::Serving(offer.invocation.clone());
+    call.desk().take(Phase::Serving(offer.invocation.clone()));
     invocation_response(offer)
 }
 
@@ -232,8 +262,8 @@ fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// The kind of an error, as the runtime calls it.
-fn error_kind(headers: &HeaderMap) -> Option<String> {
-    let said = headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok())?;
+fn error_kind(headers: &HeaderMap, name: &str) -> Option<String> {
+    let said = headers.get(name).and_then(|value| value.to_str().ok())?;
     Some(said.chars().take(ERROR_KIND_MAX).collect())
 }
 
@@ -246,30 +276,52 @@ async fn error(
     let invocation = InvocationId(id);
     call.check_serving(&invocation)?;
     let payload = body::read(body, ERROR_BYTES_MAX).await?;
-    call.answer(invocation, outcome::function_error(payload, error_kind(&headers))).await?;
+    call.answer(invocation, outcome::function_error(payload, error_kind(&headers, ERROR_TYPE))).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn init_error(State(call): State<Call>, body: Body) -> Result<StatusCode, Wrong> {
     let payload = body::read(body, ERROR_BYTES_MAX).await?;
     {
-        let mut phase = call.phase();
-        if *phase != Phase::Init {
+        let mut desk = call.desk();
+        if desk.phase != Phase::Init {
             return Err(Wrong::Order);
         }
-        *phase = Phase::Failed;
+        desk.phase = Phase::Failed;
     }
     call.report(RuntimeEvent::InitError(payload)).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 impl Call {
-    fn phase(&self) -> MutexGuard<'_, Phase> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.desk)
+    }
+
+    /// The invocation that was offered before the hooks ran; the function's time starts now.
+    fn restored(&self) -> Option<Offer> {
+        let mut desk = self.desk();
+        let (mut offer, since) = desk.pending.take()?;
+        offer.deadline_ms += since.elapsed().as_millis();
+        desk.phase = Phase::Serving(offer.invocation.clone());
+        Some(offer)
+    }
+
+    /// Called whenever somebody has come to rest.
+    async fn report_if_ready(&self) -> Result<(), Wrong> {
+        let event = {
+            let mut desk = self.desk();
+            match (desk.is_news(), &desk.phase) {
+                (false, _) => return Ok(()),
+                (true, Phase::Snapshot) => RuntimeEvent::Snapshot,
+                (true, _) => RuntimeEvent::Ready,
+            }
+        };
+        self.report(event).await
     }
 
     fn check_serving(&self, invocation: &InvocationId) -> Result<(), Wrong> {
-        match &*self.phase() {
+        match &self.desk().phase {
             Phase::Serving(current) if current == invocation => Ok(()),
             Phase::Streaming(last) | Phase::Answered(last) if last == invocation => Err(Wrong::Order),
             _ => Err(Wrong::Id),
@@ -279,12 +331,12 @@ impl Call {
     /// Reported before the sandbox hears 202: whatever it does then comes after.
     async fn answer(&self, invocation: InvocationId, outcome: Outcome) -> Result<(), Wrong> {
         {
-            let mut phase = self.phase();
-            match &*phase {
+            let mut desk = self.desk();
+            match &desk.phase {
                 Phase::Serving(current) | Phase::Streaming(current) if *current == invocation => {}
                 _ => return Err(Wrong::Order), // Another answer came while the body was read.
             }
-            *phase = Phase::Answered(invocation.clone());
+            desk.phase = Phase::Answered(invocation.clone());
         }
         self.report(RuntimeEvent::Answered { invocation, outcome }).await
     }
@@ -302,6 +354,8 @@ enum Wrong {
     Order,
     TooLarge,
     Closed,
+    /// What an extension did wrong, in Lambda's words.
+    Extension(&'static str),
 }
 
 impl From<body::ReadError> for Wrong {
@@ -325,6 +379,7 @@ impl IntoResponse for Wrong {
                 "RequestEntityTooLarge",
                 format!("Exceeded maximum allowed payload size ({RESPONSE_BYTES_MAX} bytes)."),
             ),
+            Wrong::Extension(kind) => (StatusCode::FORBIDDEN, kind, "Extension not served".to_owned()),
             Wrong::Closed => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Shutting down".to_owned())
             }
@@ -334,6 +389,9 @@ impl IntoResponse for Wrong {
     }
 }
 
+mod desk;
+mod extensions;
+mod restore;
 mod streaming;
 #[cfg(test)]
 mod tests;

@@ -23,7 +23,7 @@ use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Plan, Setup};
 use crate::door;
 use crate::event_queue::{
-    self, Clock, Destinations, EventConfigs, EventQueue, EventTask, InvalidDestination, Routes,
+    self, Clock, Destinations, EventConfigs, EventLookup, EventQueue, EventTask, InvalidDestination, Routes,
 };
 use crate::functions::Catalogue;
 use crate::hands::NodeHands;
@@ -211,10 +211,12 @@ impl Server {
         }
         let url_host = url_host(&config.region, addr);
         let folders = &config.catalogue;
-        let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
+        let events_of = (stored.configs.clone(), stored.destinations.clone());
+        let opened =
+            Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone(), events_of);
         let control = Arc::new(opened.await?);
         // Not before its functions are there.
-        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics);
+        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics, &control);
         let region = config.region.as_str().into();
         let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
         let (stop, stopped) = watch::channel(false);
@@ -330,6 +332,7 @@ impl StoredEvents {
         dispatch: &Dispatch,
         catalogue: &LiveCatalogue,
         metrics: &Metrics,
+        control: &Arc<Control>,
     ) -> (EventQueue, EventTask) {
         EventQueue::start(event_queue::Setup {
             queue: self.queue,
@@ -337,7 +340,7 @@ impl StoredEvents {
             hands: Arc::new(Routes {
                 dispatch: dispatch.clone(),
                 catalogue: catalogue.clone(),
-                configs: self.configs,
+                configs: Arc::clone(control) as Arc<dyn EventLookup>,
                 concurrency: config.concurrency,
             }),
             destinations: self.destinations,

@@ -179,8 +179,8 @@ mod tests {
     #[test]
     fn a_first_frame_has_latencies_and_no_rates() {
         let text = frame(&sample(10, [9, 10, 10]), None, 200);
-        assert!(text.starts_with("no sandboxes · ready\nkept 5.0 MiB (5"), "{text}");
-        let expected = ["hello", "2", "3", "-", "-", "-", "-", "-", "≤", "1.0", "ms", "≤", "16.0", "ms"];
+        assert!(text.starts_with("no sandboxes · ready\nkept 5.00 MiB (5"), "{text}");
+        let expected = ["hello", "2", "3", "-", "-", "-", "-", "-", "≤", "1.00", "ms", "≤", "16.0", "ms"];
         assert_eq!(words(&text), expected, "{text}");
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use protocol::{InvocationId, SandboxId};
+use protocol::{InvocationId, RevisionId, SandboxId};
 
 use super::{Brain, Turn};
 use crate::deadlines::Due;
@@ -36,6 +36,22 @@ impl Brain {
         let Some(sandbox) = self.sandboxes.get(&id) else { return };
         if matches!(sandbox.phase, Phase::Starting | Phase::Settling | Phase::Busy(None)) {
             self.rest(turn, id);
+        }
+    }
+
+    /// Like one that is ready; but its memory is at its smallest now, and how long it may stay warm does not count.
+    pub(super) fn snapshot(&mut self, turn: &mut Turn, id: SandboxId) {
+        self.ready(turn, id);
+        if self.sandboxes.get(&id).is_some_and(|sandbox| sandbox.phase == Phase::Warm) {
+            self.sleep(turn, id, false);
+        }
+    }
+
+    /// Nobody waits for it.
+    pub(super) fn prepare(&mut self, turn: &mut Turn, id: RevisionId) {
+        let is_bare = |revision: &super::Revision| !revision.is_retired && revision.alive() == 0;
+        if self.revisions.get(&id).is_some_and(is_bare) {
+            self.launch(turn, id);
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) fn event(text: &str) -> Event {
             let wanted = second.parse().unwrap();
             Event::Provision { revision: RevisionId(number()), wanted }
         }
+        "prepare" => Event::Prepare { revision: RevisionId(number()) },
+        "snapshot" => Event::Snapshot { sandbox: sandbox() },
         "started" => Event::Started { start: StartId(number()), sandbox: sandbox() },
         "start-failed" => Event::StartFailed { start: StartId(number()) },
         "ready" => Event::Ready { sandbox: sandbox() },

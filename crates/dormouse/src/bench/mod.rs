@@ -13,6 +13,7 @@ mod line;
 mod ours;
 mod progress;
 mod samples;
+mod serve;
 mod sleep;
 mod soak;
 mod worker;
@@ -29,6 +30,7 @@ use crate::stop::Stop;
 #[command(after_help = "Examples:
   dormouse bench sleep --quick
   dormouse bench encode --quick
+  dormouse bench serve
   dormouse bench soak --minutes 5")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -41,6 +43,8 @@ enum Experiment {
     Sleep(sleep::Args),
     /// Size and speed of ways to keep pages as what tells them apart from another process
     Encode(encode::Args),
+    /// What a warm invocation costs, and how many a second two cores hold
+    Serve(serve::Args),
     /// Random sleeps, wakes and deaths of many sandboxes, with every promise looked after
     Soak(soak::Args),
 }
@@ -49,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.experiment {
         Experiment::Sleep(args) => sleep::run(args),
         Experiment::Encode(args) => encode::run(args),
+        Experiment::Serve(args) => serve::run(args),
         Experiment::Soak(args) => soak::run(args),
     }
 }

@@ -42,12 +42,6 @@ impl Package {
         if control.stored_bytes(look)? + self.bytes > STORAGE_BYTES_MAX {
             return Err(AwsError::code_storage_exceeded());
         }
-        let is_node = record.runtime.starts_with("nodejs");
-        if is_node && !self.tree.join("bootstrap").is_file() {
-            return Err(AwsError::invalid(
-                "Node functions need an executable `bootstrap` in their package here; `dormouse init node` makes one.",
-            ));
-        }
         (record.package, record.package_bytes) = (self.id, self.bytes);
         Ok(())
     }

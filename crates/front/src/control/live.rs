@@ -93,7 +93,8 @@ impl Change<'_> {
     /// Has this record answer under its version, once it is on disk.
     pub(super) fn follow(&mut self, number: &str, function: Function) {
         if let Some(version) = version(number) {
-            self.effects.push(Effect::Put { version, function: Box::new(function) });
+            let function = Box::new(at_version(version, function));
+            self.effects.push(Effect::Put { version, function });
         }
     }
 
@@ -127,7 +128,7 @@ pub(super) fn function(
         name: name.clone(),
         root: tree.to_owned(),
         digest: digest(record),
-        runtime: runtime(&record.runtime),
+        runtime: runtime(&record.runtime, tree),
         handler: record.handler.clone(),
         python: own.python.map(|python| tree.join(python)),
         memory_mb: record.memory_mb.into(),
@@ -142,15 +143,26 @@ pub(super) fn function(
         processes: own.processes,
         open_files: own.open_files,
         file_mb: record.tmp_mb.into(),
+        snap_start: record.snap_start,
         url: None,                              // Its URLs are records of their own,
         events: events::EventConfig::default(), // and so is what becomes of its events.
         throttles: true,
     })
 }
 
-/// Node functions bring a `bootstrap`, as those of `provided` do.
-fn runtime(name: &str) -> Runtime {
-    if name.starts_with("python") { Runtime::Python } else { Runtime::Provided }
+/// A `bootstrap` that a Node package brings is its runtime client.
+fn runtime(name: &str, tree: &Path) -> Runtime {
+    match name {
+        name if name.starts_with("python") => Runtime::Python,
+        name if name.starts_with("nodejs") && !tree.join("bootstrap").is_file() => Runtime::NodeJs,
+        _ => Runtime::Provided,
+    }
+}
+
+/// Snapshots are made of published versions only.
+pub(super) fn at_version(version: Version, mut function: Function) -> Function {
+    function.snap_start &= version != Version::Latest;
+    function
 }
 
 /// Of what memory looks like: versions that differ in words only are alike.

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::{CALLS_MAX, Control, live};
 use crate::deploy::Deployer;
+use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
 use crate::function_url::FunctionUrl;
 use crate::functions::{Catalogue, CatalogueError, Function};
@@ -61,12 +62,15 @@ impl Control {
         url_host: String,
         folders: &Catalogue,
         deployer: Deployer,
+        (folder_events, destinations): (EventConfigs, Destinations),
     ) -> Result<Control, DeployedError> {
         let control = Control {
             store: CatalogueStore::open(&data_dir.join("catalogue.redb"))?,
             packages: Packages::open(&data_dir.join("packages"))?,
             trees: Trees::open(&data_dir.join("trees"))?,
             deployer,
+            folder_events,
+            destinations,
             folders: folders.iter().map(|function| (function.name.clone(), of_folder(function))).collect(),
             region: region.to_owned(),
             url_host,
@@ -120,7 +124,7 @@ impl Control {
         };
         let function = live::function(name, record, &tree)?;
         if let Some(version) = live::version(number) {
-            self.deployer.put(version, function).await;
+            self.deployer.put(version, live::at_version(version, function)).await;
         }
         Ok(())
     }
@@ -130,6 +134,7 @@ impl Control {
 fn of_folder(function: &Function) -> VersionRecord {
     let runtime = match function.runtime {
         Runtime::Python => "python3",
+        Runtime::NodeJs => "nodejs20.x",
         Runtime::Provided => "provided.al2023",
     };
     VersionRecord {

@@ -72,6 +72,8 @@ struct Held {
     revision: Arc<Revision>,
     api: RuntimeApi,
     is_ready: bool,
+    /// It has not come back from the middle of its snapshot hooks.
+    is_snapshot: bool,
     /// What it was given last, until it asks for the next.
     serving: Option<InvocationId>,
     /// Runs while the sandbox owes something: its init, or an answer and the next `next`.

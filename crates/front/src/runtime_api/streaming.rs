@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use protocol::InvocationId;
 
-use super::{Call, Phase, RuntimeEvent, Wrong, error_kind};
+use super::{Call, ERROR_TYPE, Phase, RuntimeEvent, Wrong, error_kind};
 use crate::outcome::{self, Outcome};
 use crate::stream::{self, Beginning, ChunkSender};
 use crate::{base64, body};
@@ -68,18 +68,18 @@ async fn pass_on(body: &mut Body, sender: &ChunkSender) -> Result<End, Wrong> {
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    Ok(if trailers.contains_key(super::ERROR_TYPE) { End::Failed(trailers) } else { End::Whole })
+    Ok(if trailers.contains_key(ERROR_TYPE) { End::Failed(trailers) } else { End::Whole })
 }
 
 fn failure(trailers: &HeaderMap) -> Outcome {
     let said = trailers.get(ERROR_BODY).and_then(|value| base64::decode(value.as_bytes()));
-    outcome::function_error(said.unwrap_or_default().into(), error_kind(trailers))
+    outcome::function_error(said.unwrap_or_default().into(), error_kind(trailers, ERROR_TYPE))
 }
 
 impl Call {
     fn begin_streaming(&self, invocation: &InvocationId) -> Result<(), Wrong> {
         self.check_serving(invocation)?;
-        *self.phase() = Phase::Streaming(invocation.clone());
+        self.desk().phase = Phase::Streaming(invocation.clone());
         Ok(())
     }
 }

@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 
 use super::*;
 
+mod extensions;
+mod restore;
 mod streaming;
 
 /// Long enough for a Python to start on a busy machine.
@@ -24,10 +26,14 @@ struct Bench {
 }
 
 async fn bench() -> Bench {
+    bench_of(About::default()).await
+}
+
+async fn bench_of(about: About) -> Bench {
     let listener = bind().await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let (sender, messages) = mpsc::channel(16);
-    Bench { api: RuntimeApi::serve(listener, SandboxId(1), sender), port, messages }
+    Bench { api: RuntimeApi::serve(listener, SandboxId(1), about, sender), port, messages }
 }
 
 fn an_offer(id: &str, payload: &'static str) -> Offer {

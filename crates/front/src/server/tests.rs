@@ -19,8 +19,10 @@ use super::*;
 use crate::double::Double;
 use crate::{Client, ClientError};
 
+mod beside;
 mod deploys;
 mod events;
+mod javascript;
 mod limits;
 mod streaming;
 mod url;

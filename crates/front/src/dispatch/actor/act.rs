@@ -10,11 +10,24 @@ use tokio::task::JoinHandle;
 
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
-use super::{Actor, Cause, Timer};
+use super::{Actor, Cause, Held, Timer};
 use crate::log::{Left, request_span};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
+
+/// How long extensions may take to end; Lambda's.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+
+/// How long the hooks after a snapshot may take; Lambda's.
+const RESTORE_MAX: Duration = Duration::from_secs(10);
+
+impl Held {
+    /// How long it may take for what it gets next, or for what comes before that.
+    pub(super) fn limit(&self) -> Duration {
+        if self.is_snapshot { RESTORE_MAX } else { self.revision.function.timeout }
+    }
+}
 
 impl Actor {
     pub(super) fn tell(&mut self, cause: Cause) {
@@ -37,10 +50,7 @@ impl Actor {
             Action::Wake { sandbox } => self.wake(sandbox),
             Action::Check { sandbox } => self.check(sandbox),
             Action::Purge { sandbox } => {
-                if let Some(held) = self.held.get_mut(&sandbox) {
-                    held.timer = None;
-                    held.sandbox.purge();
-                }
+                self.purge(sandbox);
             }
             Action::Reject { invocation, why } => self.reject(&invocation, why, fault),
             Action::Refuse { sandbox, state } => {
@@ -82,8 +92,8 @@ impl Actor {
         }
         let waited = open.since.elapsed();
         open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
-        let limit = held.revision.function.timeout;
-        let offer = offer(&open.request, &self.setup.plan.region, limit);
+        let offer = offer(&open.request, &self.setup.plan.region, held.revision.function.timeout);
+        let limit = held.limit();
         held.log.begin(invocation, &held.revision.version.to_string()); // Before the sandbox has it, and may print.
         if !held.api.offer(offer) {
             return not_taken;
@@ -99,6 +109,29 @@ impl Actor {
             }
         }
         None
+    }
+
+    /// Extensions of one that idles may hear of it, and have a moment to end; one that sleeps is not woken for it.
+    fn purge(&mut self, id: SandboxId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let idles = held.serving.is_none() && held.sandbox.record().state == State::Warm;
+        let deadline = SystemTime::now() + SHUTDOWN_MAX;
+        let since_1970 = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        if idles && held.api.shut_down(since_1970.as_millis() as u64) {
+            let timer = self.timer(SHUTDOWN_MAX, Message::ShutdownOverdue { sandbox: id });
+            if let Some(held) = self.held.get_mut(&id) {
+                held.timer = Some(timer);
+            }
+            return;
+        }
+        self.purge_now(id);
+    }
+
+    pub(super) fn purge_now(&mut self, id: SandboxId) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.timer = None;
+            held.sandbox.purge();
+        }
     }
 
     pub(super) fn sleep(&mut self, id: SandboxId) {

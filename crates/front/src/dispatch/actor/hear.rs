@@ -41,6 +41,7 @@ impl Actor {
                 let fault = Fault::InitTimeout(self.setup.plan.init_timeout);
                 self.tell((Event::InitFailed { sandbox }, Some(fault)));
             }
+            Message::ShutdownOverdue { sandbox } => self.purge_now(sandbox),
             Message::InvocationOverdue { sandbox, invocation } => self.overdue(sandbox, &invocation),
             Message::Operate { sandbox, verb, reply } => self.operate(sandbox, verb, reply),
             Message::Count { reply } => drop(reply.send(self.count())),
@@ -62,7 +63,9 @@ impl Actor {
     pub(super) fn set_revision(&mut self, revision: Arc<Revision>) {
         let Revision { id, function, .. } = &*revision;
         self.brain.set_revision(*id, function.name.clone(), function_plan(&self.setup.plan, function));
+        let prepare = function.snap_start.then_some(Event::Prepare { revision: *id });
         self.revisions.insert(*id, revision);
+        prepare.into_iter().for_each(|prepare| self.tell((prepare, None)));
     }
 
     pub(super) fn retire(&mut self, revision: RevisionId, successor: Option<RevisionId>) {
@@ -89,17 +92,18 @@ impl Actor {
     }
 
     pub(super) fn hold(&self, id: SandboxId, revision: Arc<Revision>, launched: Launched) -> Held {
-        let Launched { sandbox, listener, output, started } = launched;
+        let Launched { sandbox, listener, output, started, about } = launched;
         let output = Output::new(output, revision.function.name.clone(), id, self.setup.logs.clone());
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
         Held {
-            api: RuntimeApi::serve(listener, id, self.messages.clone()),
+            api: RuntimeApi::serve(listener, id, about, self.messages.clone()),
             timer: Some(self.timer(self.setup.plan.init_timeout, Message::InitOverdue { sandbox: id })),
             log: Log::new(output, revision.function.memory_mb, started),
             sandbox,
             revision,
             is_ready: false,
+            is_snapshot: false,
             serving: None,
             sleeping: None,
             waiters: Waiters::default(),
@@ -110,7 +114,15 @@ impl Actor {
 
     pub(super) fn runtime_event(&mut self, sandbox: SandboxId, event: RuntimeEvent) {
         match event {
-            RuntimeEvent::Ready => self.ready(sandbox),
+            RuntimeEvent::Ready => self.ready(sandbox, Event::Ready { sandbox }),
+            RuntimeEvent::Snapshot => {
+                if let Some(held) = self.held.get_mut(&sandbox) {
+                    held.is_snapshot = true;
+                }
+                self.ready(sandbox, Event::Snapshot { sandbox });
+            }
+            RuntimeEvent::Restored { invocation } => self.restored(sandbox, invocation),
+            RuntimeEvent::Failed(payload) => self.failed(sandbox, payload),
             RuntimeEvent::Answering { invocation, beginning } => self.answering(&invocation, beginning),
             RuntimeEvent::Answered { invocation, outcome } => {
                 if let Some(held) = self.held.get_mut(&sandbox) {
@@ -132,7 +144,28 @@ impl Actor {
         self.open.insert(invocation.clone(), Open { listener, ..open });
     }
 
-    pub(super) fn ready(&mut self, id: SandboxId) {
+    /// Its hooks have run: now the time of its invocation starts.
+    fn restored(&mut self, id: SandboxId, invocation: InvocationId) {
+        let Some(held) = self.held.get(&id) else { return };
+        let limit = held.revision.function.timeout;
+        let timer = self.timer(limit, Message::InvocationOverdue { sandbox: id, invocation });
+        if let Some(held) = self.held.get_mut(&id) {
+            held.is_snapshot = false;
+            held.timer = Some(timer);
+        }
+    }
+
+    /// It says that it is of no use. What it serves has failed.
+    fn failed(&mut self, id: SandboxId, payload: bytes::Bytes) {
+        let Some(held) = self.held.get(&id) else { return };
+        if let Some(invocation) = held.serving.clone() {
+            self.finish(&invocation, outcome::function_error(payload, None), Left::Answered);
+        }
+        self.tell((Event::Purge { sandbox: id }, None));
+    }
+
+    /// `rests` is what that means for the brain.
+    pub(super) fn ready(&mut self, id: SandboxId, rests: Event) {
         let Some(held) = self.held.get_mut(&id) else { return };
         held.timer = None;
         held.serving = None;
@@ -144,7 +177,7 @@ impl Actor {
         let marked = if held.is_ready { held.sandbox.end_invocation() } else { held.sandbox.mark_ready() };
         held.is_ready = true;
         match marked {
-            Ok(()) => self.tell((Event::Ready { sandbox: id }, None)),
+            Ok(()) => self.tell((rests, None)),
             Err(refused) => {
                 // It was purged, or it died; if neither, nobody knows what it is, and it must go.
                 tracing::debug!(sandbox = %id, %refused, "a sandbox asks for an invocation");
@@ -218,7 +251,7 @@ impl Actor {
         if held.serving.as_ref() != Some(invocation) {
             return; // It asked for the next while this message was under way.
         }
-        let limit = held.revision.function.timeout;
+        let limit = held.limit();
         self.finish(invocation, outcome::timed_out(invocation, limit), Left::Overdue(limit));
         self.tell((Event::Purge { sandbox }, None));
     }

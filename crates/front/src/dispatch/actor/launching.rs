@@ -7,9 +7,10 @@ use std::time::Instant;
 use tokio::net::TcpListener;
 
 use crate::catalogue::Revision;
+use crate::extension_files;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::{Individual, Launcher};
-use crate::runtime_api;
+use crate::runtime_api::{self, About};
 
 /// A sandbox that was launched and has not been served yet.
 pub(crate) struct Launched {
@@ -18,6 +19,7 @@ pub(crate) struct Launched {
     pub(super) output: PipeReader,
     /// When its process was about to be started.
     pub(super) started: Instant,
+    pub(super) about: About,
 }
 
 /// Launches one sandbox. The error is for the log and the client both, so it is text.
@@ -37,13 +39,20 @@ pub(super) async fn launch(
             stdout: stdout.into(),
             stderr: stderr.into(),
         };
+        let function = &revision.function;
+        let about = About {
+            function: function.name.to_string(),
+            version: revision.version.to_string(),
+            handler: function.handler.clone(),
+            extensions: extension_files::of(&function.root),
+        };
         let spec = launcher.spec(&revision, own).map_err(|error| chain(&error))?;
         let started = Instant::now();
         let sandbox = node.launch(spec).map_err(|error| chain(&error))?;
-        Ok::<_, String>((sandbox, output, started))
+        Ok::<_, String>((sandbox, output, started, about))
     });
-    let (sandbox, output, started) = blocking.await.map_err(|error| format!("launch: {error}"))??;
-    Ok(Launched { sandbox, listener, output, started })
+    let (sandbox, output, started, about) = blocking.await.map_err(|error| format!("launch: {error}"))??;
+    Ok(Launched { sandbox, listener, output, started, about })
 }
 
 /// An error and what is behind it, in one line.

@@ -46,6 +46,7 @@ async fn url_bench() -> Bench {
             ("echo", "lambda_function.py", ECHO, "url = true"),
             ("cors", "lambda_function.py", ECHO, CORS_TOML),
             ("streamer", "bootstrap", STREAMER, "[url]\nmode = 'RESPONSE_STREAM'"),
+            ("signed", "lambda_function.py", ECHO, "[url]\nauth = 'AWS_IAM'"),
             ("plain", "lambda_function.py", ECHO, ""),
         ] {
             let root = functions.join(name);
@@ -63,8 +64,8 @@ async fn url_bench() -> Bench {
 /// Status, headers and text of an answer; the text is an error if the connection broke.
 pub(super) struct Page {
     pub(super) status: u16,
-    headers: http::HeaderMap,
-    text: Result<String, hyper::Error>,
+    pub(super) headers: http::HeaderMap,
+    pub(super) text: Result<String, hyper::Error>,
 }
 
 impl Bench {
@@ -121,6 +122,8 @@ async fn a_browser_hears_what_it_may_do_without_the_function() {
     let page = bench.page("GET /url/cors/", &headers, "").await;
     let allowed = &page.headers["access-control-allow-origin"];
     assert_eq!((page.status, allowed), (203, &"https://a.example".parse().unwrap()));
+    // What is not for everybody is closed to pages of others.
+    assert_eq!(bench.page("GET /url/signed/", &headers, "").await.status, 403);
 }
 
 #[tokio::test]

@@ -1,0 +1,123 @@
+//! What was measured, what was to be reached, and how it is shown.
+
+use report::stats::{Summary, ratio};
+use report::table::{Column, Table};
+use serde::Serialize;
+
+/// A warm invocation costs at most so many times one through the minimal server.
+const RATIO_MAX: f64 = 1.3;
+
+/// Invocations a second of the Rust function.
+const INVOKES_PER_S_MIN: f64 = 1500.0;
+
+/// Its p99 over its p50.
+const TAIL_MAX: f64 = 10.0;
+
+/// All figures.
+#[derive(Debug, Serialize)]
+pub(super) struct ServeBench {
+    pub(super) cores: u64,
+    pub(super) connections: u64,
+    pub(super) python: String,
+    pub(super) rounds: Vec<Round>,
+}
+
+/// One round. Latencies are from the call to the whole answer.
+#[derive(Debug, Serialize)]
+pub(super) struct Round {
+    /// The Python handler through the minimal server.
+    pub(super) minimal_us: Summary,
+    /// The same through dormouse.
+    pub(super) ours_us: Summary,
+    /// The Rust function.
+    pub(super) load: Load,
+}
+
+/// Many callers at once.
+#[derive(Debug, Serialize)]
+pub(super) struct Load {
+    pub(super) invokes_per_s: f64,
+    pub(super) latency_us: Summary,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        ratio(self.ours_us.p50, self.minimal_us.p50).unwrap_or(f64::INFINITY)
+    }
+}
+
+impl Load {
+    fn tail(&self) -> f64 {
+        ratio(self.latency_us.p99, self.latency_us.p50).unwrap_or(f64::INFINITY)
+    }
+}
+
+impl ServeBench {
+    /// The goals that no round reached.
+    pub(super) fn missed(&self) -> Vec<String> {
+        let least = |of: fn(&Round) -> f64| self.rounds.iter().map(of).fold(f64::INFINITY, f64::min);
+        let (price, tail) = (least(Round::ratio), least(|round| round.load.tail()));
+        let rate = -least(|round| -round.load.invokes_per_s);
+        let goals = [
+            (
+                price <= RATIO_MAX,
+                format!("a warm invocation costs {price:.2} times the minimal server's, {RATIO_MAX} at most"),
+            ),
+            (
+                rate >= INVOKES_PER_S_MIN,
+                format!("{rate:.0} invocations a second, {INVOKES_PER_S_MIN} at least"),
+            ),
+            (tail <= TAIL_MAX, format!("p99 is {tail:.1} times p50, {TAIL_MAX} at most")),
+        ];
+        goals.into_iter().filter(|(is_met, _)| !is_met).map(|(_, goal)| goal).collect()
+    }
+
+    pub(super) fn table(&self, width: usize) -> String {
+        let heads = ["round", "minimal p50", "dormouse p50", "ratio", "invokes/s", "p50", "p99", "p99/p50"];
+        let mut table = Table::new(heads.map(Column::right));
+        for (number, round) in self.rounds.iter().enumerate() {
+            let load = &round.load;
+            table.row([
+                (number + 1).to_string(),
+                format!("{} us", round.minimal_us.p50),
+                format!("{} us", round.ours_us.p50),
+                format!("{:.2}", round.ratio()),
+                format!("{:.0}", load.invokes_per_s),
+                format!("{} us", load.latency_us.p50),
+                format!("{} us", load.latency_us.p99),
+                format!("{:.1}", load.tail()),
+            ]);
+        }
+        table.note(&format!(
+            "left: an empty handler in Python {}, one call after the other; right: a function in Rust, {} callers; {} cores for all",
+            self.python, self.connections, self.cores
+        ));
+        let verdict = self.missed();
+        table.note(&match verdict.is_empty() {
+            true => "every goal is met".to_owned(),
+            false => format!("missed: {}", verdict.join("; ")),
+        });
+        table.render(width)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bench(ours_us: u64, invokes_per_s: f64, p99: u64) -> ServeBench {
+        let summary = |p50, p99| Summary { count: 1, min: p50, p50, p99, max: p99 };
+        let load = Load { invokes_per_s, latency_us: summary(1000, p99) };
+        let round = Round { minimal_us: summary(1000, 1000), ours_us: summary(ours_us, ours_us), load };
+        ServeBench { cores: 2, connections: 8, python: "3".to_owned(), rounds: vec![round] }
+    }
+
+    #[test]
+    fn each_goal_that_is_missed_is_named() {
+        assert!(bench(1300, 1500.0, 10_000).missed().is_empty());
+        assert_eq!(bench(1301, 1499.0, 10_001).missed().len(), 3);
+        let mut two = bench(2000, 1.0, 20_000);
+        two.rounds.extend(bench(1000, 2000.0, 1000).rounds);
+        assert!(two.missed().is_empty(), "the best round counts");
+    }
+}
