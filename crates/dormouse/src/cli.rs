@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::failure::Failure;
 use crate::{
     bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs,
-    openapi, ps, rm, run, serve, sleep, stats, wake,
+    openapi, ps, rm, run, serve, sleep, stats, top, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -81,6 +81,8 @@ enum Command {
     /// Make, list and remove the keys that calls are signed with
     #[command(subcommand)]
     Key(key::Command),
+    /// Show what a server does, as it does it
+    Top(top::Args),
     /// Print what a server can be asked over HTTP, as an OpenAPI document
     Openapi(openapi::Args),
     /// Say what this machine can do
@@ -159,6 +161,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Sleep(args) => sleep::run(args, &data),
         Command::Wake(args) => wake::run(args, &data),
         Command::Check(args) => check::run(args, &data),
+        Command::Top(args) => top::run(args, &data),
         Command::Logs(args) => logs::run(args, &data),
         Command::Stats(args) => stats::run(args, &data),
         Command::Key(command) => key::run(command, &data),
@@ -233,6 +236,8 @@ mod tests {
 
     #[test]
     fn logs_are_of_one_function() {
+        check("dormouse top --once", true);
+        check("dormouse top --every 0", false);
         check("dormouse logs -f hello", true);
         check("dormouse logs -n 5 hello", true);
         check("dormouse logs", false);

@@ -34,6 +34,11 @@ pub(crate) fn check(data: &Path, id: SandboxId) -> Result<CheckRecord, Failure> 
     call(data, async |client| client.check(id).await)
 }
 
+/// The metrics, as Prometheus reads them.
+pub(crate) fn metrics(data: &Path) -> Result<String, Failure> {
+    call(data, async |client| client.metrics().await)
+}
+
 /// The last lines of a function's log, and those that come.
 pub(crate) fn logs(
     data: &Path,

@@ -28,6 +28,7 @@ mod serve;
 mod sleep;
 mod stats;
 mod stop;
+mod top;
 mod wake;
 
 use std::process::ExitCode;

@@ -5,7 +5,7 @@ mod config;
 mod stored_events;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +74,7 @@ impl Server {
         let addr = listeners.door.as_ref().map(|(_, addr)| *addr);
         let stored = StoredEvents::open(&config).await?;
         let metrics = Metrics::new();
-        let log_dir = config.data_dir.join("logs");
-        let logs = LogStore::start(&log_dir).map_err(|source| DataDirError { path: log_dir, source })?;
+        let logs = open_logs(&config.data_dir)?;
         let dispatch = Dispatch::start(Setup {
             logs: logs.clone(),
             plan: config::plan(&config),
@@ -219,6 +218,11 @@ async fn drain(door: Option<JoinHandle<()>>) {
         tracing::warn!("invocations still run after {DRAIN_MAX:?}: they are cut off");
         door.abort();
     }
+}
+
+fn open_logs(data_dir: &Path) -> Result<LogStore, DataDirError> {
+    let dir = data_dir.join("logs");
+    LogStore::start(&dir).map_err(|source| DataDirError { path: dir, source })
 }
 
 async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {

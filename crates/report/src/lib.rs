@@ -13,3 +13,4 @@ pub mod quantity;
 pub mod soak;
 pub mod stats;
 pub mod table;
+pub mod top;
