@@ -56,7 +56,7 @@ def plain(shape, depth):
         return {"type": "number"}
     if kind == "boolean":
         return {"type": "boolean"}
-    if shape.enum:
+    if getattr(shape, "enum", None):
         return {"type": "string", "enum": shape.enum}
     return {"type": "string", "maxLength": min(bounds.get("max", 256), 256)}
 
