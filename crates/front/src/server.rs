@@ -212,7 +212,9 @@ impl Server {
         }
         let url_host = url_host(&config.region, addr);
         let folders = &config.catalogue;
-        let opened = Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone());
+        let of_events = (stored.configs.clone(), stored.destinations.clone());
+        let (data, region) = (&config.data_dir, &config.region);
+        let opened = Control::open(data, region, url_host, folders, deployer.clone(), of_events);
         let control = Arc::new(opened.await?);
         // Not before its functions are there.
         let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics);
@@ -232,15 +234,7 @@ impl Server {
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listener.map(|(listener, addr)| {
-            let router = door::router(calls, &control, Access::new(keys, addr.ip()));
-            // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
-            let listener = listener.tap_io(|stream| {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY");
-                }
-            });
-            let router = router.into_make_service_with_connect_info::<SocketAddr>();
-            spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped.clone())))
+            serve_tcp(listener, door::router(calls, &control, Access::new(keys, addr.ip())), stopped.clone())
         });
         Ok(Server {
             addr,
@@ -372,6 +366,18 @@ async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError
     let listener = TcpListener::bind(addr).await.map_err(failed)?;
     let addr = listener.local_addr().map_err(failed)?;
     Ok((listener, addr))
+}
+
+/// The door for everybody.
+fn serve_tcp(listener: TcpListener, router: axum::Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+    // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY");
+        }
+    });
+    let router = router.into_make_service_with_connect_info::<SocketAddr>();
+    spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped)))
 }
 
 /// A task for one of the two doors. Serving ends by graceful shutdown only: accept errors are retried inside.

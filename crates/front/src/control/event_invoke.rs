@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call, listed};
+use super::live::Effect;
 use super::{Control, checks, now_ms};
 use crate::aws_error::AwsError;
 
@@ -83,7 +84,11 @@ pub(super) fn put(control: &Control, call: &Call) -> Result<Answer, AwsError> {
     call.read::<Asked>()?.apply(&mut record)?;
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
-        Ok(change.writer.put(&name, &qualifier, &record)?)
+        control.check_destination(&record.on_success)?;
+        control.check_destination(&record.on_failure)?;
+        change.writer.put(&name, &qualifier, &record)?;
+        change.effects.push(Effect::Settings { name: name.clone() });
+        Ok(())
     })?;
     Ok(control.event_invoke(&name, &qualifier, &record).into())
 }
@@ -97,7 +102,10 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         let found = change.writer.get::<EventInvokeRecord>(&name, &qualifier)?;
         let mut record = found.ok_or_else(|| control.no_event_invoke(&name, &qualifier))?;
         asked.apply(&mut record)?;
+        control.check_destination(&record.on_success)?;
+        control.check_destination(&record.on_failure)?;
         change.writer.put(&name, &qualifier, &record)?;
+        change.effects.push(Effect::Settings { name: name.clone() });
         Ok(record)
     })?;
     Ok(control.event_invoke(&name, &qualifier, &record).into())
@@ -116,6 +124,7 @@ pub(super) fn delete(control: &Control, call: &Call) -> Result<Answer, AwsError>
     control.change(|change| {
         control.deployed(change.writer, &name)?;
         let was_there = change.writer.remove::<EventInvokeRecord>(&name, &qualifier)?;
+        change.effects.push(Effect::Settings { name: name.clone() });
         if was_there { Ok(()) } else { Err(control.no_event_invoke(&name, &qualifier)) }
     })?;
     Ok(Answer::nothing())

@@ -12,6 +12,7 @@ mod concurrency;
 mod configuration;
 mod event_invoke;
 mod function;
+mod limits;
 mod live;
 mod open;
 mod operation;
@@ -38,6 +39,7 @@ pub(crate) use operation::router;
 use crate::aws_error::AwsError;
 use crate::deploy::Deployer;
 use crate::dispatch::arn;
+use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
 use live::Effect;
 
@@ -50,6 +52,8 @@ pub(crate) struct Control {
     packages: Packages,
     trees: Trees,
     deployer: Deployer,
+    events: EventConfigs,
+    destinations: Destinations,
     /// Functions from folders: they are shown, and changed in their folder only.
     folders: BTreeMap<FunctionName, VersionRecord>,
     region: String,
