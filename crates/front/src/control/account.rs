@@ -7,11 +7,11 @@ use serde_json::json;
 use super::Control;
 use super::call::{Answer, Call};
 use super::code::STORAGE_BYTES_MAX;
-use super::concurrency::ACCOUNT_MAX;
 use crate::aws_error::AwsError;
 
 pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> {
     let reader = control.store.read()?;
+    let account = tokio::runtime::Handle::current().block_on(control.deployer.account());
     let functions: std::collections::BTreeSet<_> =
         reader.all::<VersionRecord>()?.into_iter().map(|(name, ..)| name).collect();
     Ok(json!({
@@ -19,8 +19,8 @@ pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> 
             "TotalCodeSize": STORAGE_BYTES_MAX,
             "CodeSizeUnzipped": TREE_BYTES_MAX,
             "CodeSizeZipped": PACKAGE_BYTES_MAX,
-            "ConcurrentExecutions": ACCOUNT_MAX,
-            "UnreservedConcurrentExecutions": ACCOUNT_MAX - control.reserved(&reader)?,
+            "ConcurrentExecutions": account.concurrency,
+            "UnreservedConcurrentExecutions": account.unreserved,
         },
         "AccountUsage": {
             "TotalCodeSize": control.stored_bytes(&reader)?,

@@ -1,25 +1,17 @@
 //! Reserved and provisioned concurrency.
 
 use axum::http::StatusCode;
-use catalogue::{AliasRecord, FunctionRecord, LATEST, Look, ProvisionedRecord};
+use catalogue::{AliasRecord, LATEST, Look, ProvisionedRecord};
+use protocol::FunctionName;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::runtime::Handle;
 
 use super::call::{Answer, Call, listed};
+use super::live::{self, Effect};
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
-
-/// Invocations at once of all functions together, and how many of them nobody may reserve: Lambda's.
-pub(super) const ACCOUNT_MAX: u32 = 1000;
-const UNRESERVED_MIN: u32 = 100;
-
-impl Control {
-    /// What functions have reserved, all together.
-    pub(super) fn reserved(&self, look: &impl Look) -> Result<u32, AwsError> {
-        let functions = look.all::<FunctionRecord>()?;
-        Ok(functions.iter().filter_map(|(_, _, function)| function.reserved_concurrency).sum())
-    }
-}
+use crate::catalogue::Version;
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -37,15 +29,9 @@ pub(super) fn put_reserved(control: &Control, call: &Call) -> Result<Answer, Aws
     let reserved = checks::number(asked, "reservedConcurrentExecutions", 0, u32::MAX)?;
     control.change(|change| {
         let mut function = control.deployed(change.writer, &name)?;
-        let others = control.reserved(change.writer)? - function.reserved_concurrency.unwrap_or(0);
-        if others.saturating_add(reserved) > ACCOUNT_MAX - UNRESERVED_MIN {
-            return Err(AwsError::invalid(&format!(
-                "Specified ReservedConcurrentExecutions for function decreases account's \
-                 UnreservedConcurrentExecution below its minimum value of [{UNRESERVED_MIN}]."
-            )));
-        }
         function.reserved_concurrency = Some(reserved);
-        Ok(change.writer.put(&name, "", &function)?)
+        change.writer.put(&name, "", &function)?;
+        Ok(Handle::current().block_on(control.deployer.reserve(&name, Some(reserved as usize)))?)
     })?;
     Ok(json!({ "ReservedConcurrentExecutions": reserved }).into())
 }
@@ -64,24 +50,48 @@ pub(super) fn delete_reserved(control: &Control, call: &Call) -> Result<Answer, 
     control.change(|change| {
         let mut function = control.deployed(change.writer, &name)?;
         function.reserved_concurrency = None;
-        Ok(change.writer.put(&name, "", &function)?)
+        change.writer.put(&name, "", &function)?;
+        Ok(Handle::current().block_on(control.deployer.reserve(&name, None))?)
     })?;
     Ok(Answer::nothing())
 }
 
-/// They are kept warm as soon as this is answered, as far as clients can see.
-fn shown(record: &ProvisionedRecord) -> Value {
-    json!({
-        "RequestedProvisionedConcurrentExecutions": record.count,
-        "AvailableProvisionedConcurrentExecutions": record.count,
-        "AllocatedProvisionedConcurrentExecutions": record.count,
-        "Status": "READY",
-        "LastModified": shape::date(record.modified_ms),
-    })
+impl Control {
+    /// What is asked for, and how far it is.
+    fn provisioned(
+        &self,
+        look: &impl Look,
+        name: &FunctionName,
+        qualifier: &str,
+        record: &ProvisionedRecord,
+    ) -> Result<Value, AwsError> {
+        let (number, _) = self.version(look, name, Some(qualifier))?;
+        let version = live::version(&number).unwrap_or(Version::Latest);
+        let found = Handle::current().block_on(self.deployer.provisioned(name, version)).unwrap_or_default();
+        let available = found.available.min(record.count as usize);
+        let status = if available == record.count as usize {
+            "READY"
+        } else if found.is_failing {
+            "FAILED"
+        } else {
+            "IN_PROGRESS"
+        };
+        let mut body = json!({
+            "RequestedProvisionedConcurrentExecutions": record.count,
+            "AvailableProvisionedConcurrentExecutions": available,
+            "AllocatedProvisionedConcurrentExecutions": available,
+            "Status": status,
+            "LastModified": shape::date(record.modified_ms),
+        });
+        if status == "FAILED" {
+            body["StatusReason"] = "FUNCTION_ERROR_INIT_FAILURE".into();
+        }
+        Ok(body)
+    }
 }
 
 /// A version or an alias of one.
-fn published(call: &Call) -> Result<(protocol::FunctionName, String), AwsError> {
+fn published(call: &Call) -> Result<(FunctionName, String), AwsError> {
     let asked = call.function()?;
     match asked.qualifier {
         Some(qualifier) if qualifier != LATEST => Ok((asked.name, qualifier)),
@@ -97,7 +107,7 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
     let asked = asked.provisioned_concurrent_executions.ok_or_else(|| {
         AwsError::validation("null", "provisionedConcurrentExecutions", "Member must not be null")
     })?;
-    let count = checks::number(asked, "provisionedConcurrentExecutions", 1, ACCOUNT_MAX - UNRESERVED_MIN)?;
+    let count = checks::number(asked, "provisionedConcurrentExecutions", 1, u32::MAX)?;
     let record = ProvisionedRecord { count, modified_ms: now_ms() };
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
@@ -105,15 +115,11 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
         if alias.is_some_and(|alias| alias.version == LATEST) {
             return Err(AwsError::invalid("Provisioned Concurrency Configs cannot be applied to $LATEST."));
         }
-        let function = control.deployed(change.writer, &name)?;
-        if function.reserved_concurrency.is_some_and(|reserved| count > reserved) {
-            return Err(AwsError::invalid(
-                "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function",
-            ));
-        }
-        Ok(change.writer.put(&name, &qualifier, &record)?)
+        change.writer.put(&name, &qualifier, &record)?;
+        control.provision(change.writer, &name)
     })?;
-    Ok(Answer::with(StatusCode::ACCEPTED, shown(&record)))
+    let body = control.provisioned(&control.store.read()?, &name, &qualifier, &record)?;
+    Ok(Answer::with(StatusCode::ACCEPTED, body))
 }
 
 /// One, or all of a function: the same path, told apart by the query.
@@ -125,7 +131,7 @@ pub(super) fn get_provisioned(control: &Control, call: &Call) -> Result<Answer, 
     let reader = control.store.read()?;
     control.function(&reader, &name)?;
     match reader.get(&name, &qualifier)? {
-        Some(record) => Ok(shown(&record).into()),
+        Some(record) => Ok(control.provisioned(&reader, &name, &qualifier, &record)?.into()),
         None => Err(AwsError::no_provisioned_concurrency()),
     }
 }
@@ -136,11 +142,12 @@ fn list_provisioned(control: &Control, call: &Call) -> Result<Answer, AwsError> 
     control.function(&reader, &name)?;
     let records = reader.of::<ProvisionedRecord>(&name)?.into_iter();
     let items = records.map(|(qualifier, record)| {
-        let mut item = shown(&record);
+        let mut item = control.provisioned(&reader, &name, &qualifier, &record)?;
         item["FunctionArn"] = control.arn(&name, Some(&qualifier)).into();
-        (qualifier, item)
+        Ok((qualifier, item))
     });
-    Ok(listed("ProvisionedConcurrencyConfigs", call.page(items.collect())?).into())
+    let items: Vec<(String, Value)> = items.collect::<Result<_, AwsError>>()?;
+    Ok(listed("ProvisionedConcurrencyConfigs", call.page(items)?).into())
 }
 
 pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answer, AwsError> {
@@ -148,6 +155,7 @@ pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answe
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
         change.writer.remove::<ProvisionedRecord>(&name, &qualifier)?;
+        change.effects.push(Effect::Settings { name: name.clone() });
         Ok(())
     })?;
     Ok(Answer::nothing())

@@ -17,13 +17,38 @@ use crate::functions::{CatalogueError, Function};
 
 /// What follows a change of records.
 pub(super) enum Effect {
-    Put { version: Version, function: Box<Function> },
-    PutAlias { name: FunctionName, alias: String, stands_for: Alias },
-    RemoveAlias { name: FunctionName, alias: String },
-    RemoveVersion { name: FunctionName, version: Version },
-    Remove { name: FunctionName },
-    PutUrl { id: String, url: FunctionUrl },
-    RemoveUrl { name: FunctionName, qualifier: String },
+    Put {
+        version: Version,
+        function: Box<Function>,
+    },
+    PutAlias {
+        name: FunctionName,
+        alias: String,
+        stands_for: Alias,
+    },
+    RemoveAlias {
+        name: FunctionName,
+        alias: String,
+    },
+    RemoveVersion {
+        name: FunctionName,
+        version: Version,
+    },
+    Remove {
+        name: FunctionName,
+    },
+    PutUrl {
+        id: String,
+        url: FunctionUrl,
+    },
+    /// What provisioned concurrency follows has changed.
+    Settings {
+        name: FunctionName,
+    },
+    RemoveUrl {
+        name: FunctionName,
+        qualifier: String,
+    },
 }
 
 impl Control {
@@ -44,8 +69,12 @@ impl Control {
             }
             Effect::Remove { name } => {
                 self.change_urls(|urls| urls.retain(|_, url| url.function != name));
-                Handle::current().block_on(self.deployer.remove(&name));
+                Handle::current().block_on(async {
+                    self.deployer.remove(&name).await;
+                    drop(self.deployer.reserve(&name, None).await); // To reserve nothing is never refused.
+                });
             }
+            Effect::Settings { name } => self.settle(&name),
             Effect::PutUrl { id, url } => self.change_urls(|urls| drop(urls.insert(id, url))),
             Effect::RemoveUrl { name, qualifier } => {
                 let qualifier = url_qualifier(&qualifier);

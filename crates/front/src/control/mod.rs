@@ -12,6 +12,7 @@ mod concurrency;
 mod configuration;
 mod event_invoke;
 mod function;
+mod limits;
 mod live;
 mod open;
 mod operation;

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use catalogue::{
-    AliasRecord, CatalogueStore, Look as _, PackageError, PackageId, Packages, StoreError, TreeError, Trees,
-    UrlRecord, VersionRecord,
+    AliasRecord, CatalogueStore, FunctionRecord, Look as _, PackageError, PackageId, Packages, StoreError,
+    TreeError, Trees, UrlRecord, VersionRecord,
 };
 use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
-use super::{CALLS_MAX, Control, live};
+use super::{CALLS_MAX, Control, limits, live};
 use crate::deploy::Deployer;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
@@ -94,6 +94,7 @@ impl Control {
                 control.deployer.put_alias(&name, alias, stands_for);
             }
         }
+        control.revive_settings().await?;
         for (name, qualifier, record) in control.store.read()?.all::<UrlRecord>()? {
             control.apply(live::url_effect(&name, &qualifier, &record));
         }
@@ -105,6 +106,24 @@ impl Control {
             }
         }
         Ok(control)
+    }
+
+    /// Reserved and provisioned concurrency.
+    async fn revive_settings(&self) -> Result<(), DeployedError> {
+        let reader = self.store.read()?;
+        for (name, _, function) in reader.all::<FunctionRecord>()? {
+            if let Err(error) =
+                self.deployer.reserve(&name, function.reserved_concurrency.map(|n| n as usize)).await
+            {
+                tracing::error!(%name, %error, "reserved concurrency");
+            }
+            for (version, wanted) in limits::wanted(&reader, &name)? {
+                if let Err(error) = self.deployer.provision(&name, version, wanted).await {
+                    tracing::error!(%name, %version, %error, "provisioned concurrency");
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn sweep(&self, versions: &[(FunctionName, String, VersionRecord)]) -> Result<(), DeployedError> {
