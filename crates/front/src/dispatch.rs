@@ -76,8 +76,6 @@ pub(crate) enum Message {
     Woke { sandbox: SandboxId, result: Result<Option<WakeRecord>, WakeError> },
     Checked { sandbox: SandboxId, result: Result<CheckRecord, CheckError> },
     Exited { sandbox: SandboxId, exit: Exit },
-    InitOverdue { sandbox: SandboxId },
-    InvocationOverdue { sandbox: SandboxId, invocation: InvocationId },
     Operate { sandbox: SandboxId, verb: Verb, reply: oneshot::Sender<Result<Done, OperateError>> },
     Count { reply: oneshot::Sender<Vec<Count>> },
     Shutdown { reply: oneshot::Sender<()> },

@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use brain::{Action, Event, Origin, StartId, Why};
 use protocol::{InvocationId, RevisionId, SandboxId, State};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
-use super::{Actor, Cause, Timer};
+use super::timers::Owes;
+use super::{Actor, Cause, Open};
 use crate::log::Left;
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
@@ -38,7 +40,7 @@ impl Actor {
             Action::Check { sandbox } => self.check(sandbox),
             Action::Purge { sandbox } => {
                 if let Some(held) = self.held.get_mut(&sandbox) {
-                    held.timer = None;
+                    self.timers.clear(sandbox);
                     held.sandbox.purge();
                 }
             }
@@ -88,11 +90,9 @@ impl Actor {
         if !held.api.offer(offer) {
             return not_taken;
         }
-        let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
-        let timer = self.timer(limit, overdue);
+        self.timers.set(id, Instant::now() + limit, Owes::Answer(invocation.clone()));
         self.setup.metrics.started(&held.revision.function.name, origin, waited);
         if let Some(held) = self.held.get_mut(&id) {
-            held.timer = Some(timer);
             held.serving = Some(invocation.clone());
             if let Some(open) = self.open.get_mut(invocation) {
                 open.log = Some((Arc::clone(&held.sandbox), held.log.clone()));
@@ -145,13 +145,24 @@ impl Actor {
     /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
-        if let Some((sandbox, log)) = &open.log {
-            log.end(invocation, left, || sandbox.peak_bytes());
-            open.request.tail.iter().for_each(|slot| log.fill(slot));
+        let Open { request: Request { revision, tail, .. }, listener, log, since } = open;
+        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), since.elapsed());
+        let end_log = || {
+            if let Some((sandbox, log)) = &log {
+                log.end(invocation, left, || sandbox.peak_bytes());
+                tail.iter().for_each(|slot| log.fill(slot));
+            }
+        };
+        match tail {
+            Some(_) => {
+                end_log();
+                listener.end(Ended { outcome, revision });
+            }
+            None => {
+                listener.end(Ended { outcome, revision }); // Who does not want the log does not wait for it.
+                end_log();
+            }
         }
-        let Request { revision, .. } = open.request;
-        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), open.since.elapsed());
-        open.listener.end(Ended { outcome, revision });
     }
 
     /// Lets something run, and hears of it.
@@ -161,13 +172,6 @@ impl Actor {
             let message = work.await;
             drop(messages.send(message).await); // Fails when the actor has ended: nobody wants to know.
         })
-    }
-
-    pub(super) fn timer(&self, after: Duration, message: Message) -> Timer {
-        Timer(self.report(async move {
-            tokio::time::sleep(after).await;
-            message
-        }))
     }
 }
 
