@@ -81,6 +81,7 @@ impl Driver {
         if self.lazy.is_none() {
             self.tidy_up();
         }
+        self.note_lazy();
         let held = self.is_held();
         let is_late = linux::trace::release_late();
         let mut fds = vec![
@@ -97,6 +98,10 @@ impl Driver {
         // EINTR and the like: look again.
         let _ = poll(&mut fds, timeout.as_ref());
         fds[1].revents().contains(PollFlags::IN)
+    }
+
+    fn note_lazy(&self) {
+        self.inner.is_coming_back.store(self.lazy.is_some(), Ordering::SeqCst);
     }
 
     /// Gives back what the last sleep needed and nobody needs now. Takes milliseconds.
@@ -250,6 +255,7 @@ impl Driver {
                 }
                 drop(facts);
                 self.lazy = restored.lazy.take();
+                self.note_lazy(); // Before anybody can give it an invocation.
                 node.counters.wakes.fetch_add(1, Ordering::Relaxed);
                 Ok(Some((record, restored)))
             }

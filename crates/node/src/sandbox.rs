@@ -1,6 +1,6 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -35,6 +35,9 @@ pub(crate) struct Inner {
     pub(crate) mailbox: Mailbox<Command>,
     /// Wakes that were asked for and not yet handled: a sleep in progress breaks off.
     pub(crate) wakes_pending: AtomicUsize,
+    /// Memory of it is on its way back, so that an answer is news to its driver. Else the driver sleeps on: a thread
+    /// that wakes at each answer costs more than the answer.
+    pub(crate) is_coming_back: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     facts: Mutex<Facts>,
 }
@@ -148,7 +151,9 @@ impl Sandbox {
     pub fn end_invocation(&self) -> Result<(), Refused> {
         self.inner.step(Event::Answer)?;
         self.inner.facts().invocations += 1;
-        self.inner.mailbox.post(Command::Answered);
+        if self.inner.is_coming_back.load(Ordering::SeqCst) {
+            self.inner.mailbox.post(Command::Answered);
+        }
         Ok(())
     }
 
@@ -268,6 +273,7 @@ impl Inner {
             family,
             mailbox,
             wakes_pending,
+            is_coming_back: AtomicBool::new(false),
             exit,
             facts: Mutex::new(facts),
         }

@@ -3,9 +3,11 @@
 mod act;
 mod hear;
 mod launching;
+mod timers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use brain::{Beyond, Brain, Event, FunctionPlan, Policy, StartId};
 use protocol::{InvocationId, RevisionId, SandboxId};
@@ -14,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub(crate) use launching::Launched;
+use timers::{Owes, Timers};
 
 use super::operator::Waiters;
 use super::{Done, Message, OperateError, Plan, Request, Verb};
@@ -30,6 +33,9 @@ use crate::stream::Listener;
 
 /// Commands that may wait for one sandbox to settle; the next is refused as busy.
 const LATER_MAX: usize = 4;
+
+/// The alarm goes off at the latest after this time, for nothing.
+const ALARM_MAX: Duration = Duration::from_secs(3600);
 
 /// What the actor works with.
 pub(crate) struct Setup {
@@ -53,6 +59,7 @@ struct Actor {
     starts: BTreeMap<StartId, Arc<Revision>>,
     /// Those that take invocations.
     revisions: BTreeMap<RevisionId, Arc<Revision>>,
+    timers: Timers,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
@@ -76,8 +83,6 @@ struct Held {
     is_snapshot: bool,
     /// What it was given last, until it asks for the next.
     serving: Option<InvocationId>,
-    /// Runs while the sandbox owes something: its init, or an answer and the next `next`.
-    timer: Option<Timer>,
     /// The sleep under way.
     sleeping: Option<JoinHandle<()>>,
     waiters: Waiters,
@@ -88,41 +93,35 @@ struct Held {
     log: Log,
 }
 
-/// A message that is sent later, unless this is dropped before.
-struct Timer(JoinHandle<()>);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 /// An event for the brain, and the fault behind it for whoever will be told.
 type Cause = (Event, Option<Fault>);
 
 pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
-    let (open, held, starts, revisions) = Default::default();
+    let (open, held, starts, revisions, timers) = Default::default();
     let (mut brain, started) = (Brain::new(Policy::Fixed), Instant::now());
     brain.set_account(setup.plan.account);
-    let mut actor = Actor { setup, brain, started, messages, open, held, starts, revisions, shutdown: None };
+    let mut actor =
+        Actor { setup, brain, started, messages, open, held, starts, revisions, timers, shutdown: None };
+    let alarm = tokio::time::sleep(ALARM_MAX);
+    tokio::pin!(alarm);
     while !actor.is_over() {
-        let deadline = actor.brain.next_deadline().map(|after| started + after);
+        // Left as it is when it goes off too early: almost all that is due is called off before, and to set an alarm
+        // anew wakes a thread.
+        if let Some(deadline) = actor.deadline().filter(|deadline| *deadline < alarm.deadline()) {
+            alarm.as_mut().reset(deadline);
+        }
         tokio::select! {
             message = inbox.recv() => match message {
                 Some(message) => actor.hear(message),
                 None => break,
             },
-            () = until(deadline) => actor.tell((Event::Tick, None)),
+            () = &mut alarm => {
+                alarm.as_mut().reset(Instant::now() + ALARM_MAX);
+                actor.look_at_the_clock();
+            }
         }
     }
     actor.end();
-}
-
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
 }
 
 /// What the function says, and the server's defaults for the rest.
@@ -134,6 +133,28 @@ pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);
     own.keep_dedup = function.keep_dedup.unwrap_or(own.keep_dedup);
     own
+}
+
+/// Time.
+impl Actor {
+    fn deadline(&self) -> Option<Instant> {
+        let of_brain = self.brain.next_deadline().map(|after| self.started + after);
+        of_brain.into_iter().chain(self.timers.next()).min()
+    }
+
+    fn look_at_the_clock(&mut self) {
+        self.tell((Event::Tick, None));
+        while let Some((sandbox, owes)) = self.timers.pop(Instant::now()) {
+            match owes {
+                Owes::Init => {
+                    let fault = Fault::InitTimeout(self.setup.plan.init_timeout);
+                    self.tell((Event::InitFailed { sandbox }, Some(fault)));
+                }
+                Owes::Answer(invocation) => self.overdue(sandbox, &invocation),
+                Owes::End => self.purge_now(sandbox),
+            }
+        }
+    }
 }
 
 /// The end.

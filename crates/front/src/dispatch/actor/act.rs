@@ -7,10 +7,12 @@ use std::time::{Duration, SystemTime};
 use brain::{Action, Event, Origin, StartId, Why};
 use protocol::{InvocationId, RevisionId, SandboxId, State};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
-use super::{Actor, Cause, Held, Timer};
+use super::timers::Owes;
+use super::{Actor, Cause, Held, Open};
 use crate::log::{Left, request_span};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
@@ -98,11 +100,9 @@ impl Actor {
         if !held.api.offer(offer) {
             return not_taken;
         }
-        let overdue = Message::InvocationOverdue { sandbox: id, invocation: invocation.clone() };
-        let timer = self.timer(limit, overdue);
+        self.timers.set(id, Instant::now() + limit, Owes::Answer(invocation.clone()));
         self.setup.metrics.started(&held.revision.function.name, origin, waited);
         if let Some(held) = self.held.get_mut(&id) {
-            held.timer = Some(timer);
             held.serving = Some(invocation.clone());
             if let Some(open) = self.open.get_mut(invocation) {
                 open.log = Some((Arc::clone(&held.sandbox), held.log.clone()));
@@ -118,10 +118,7 @@ impl Actor {
         let deadline = SystemTime::now() + SHUTDOWN_MAX;
         let since_1970 = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         if idles && held.api.shut_down(since_1970.as_millis() as u64) {
-            let timer = self.timer(SHUTDOWN_MAX, Message::ShutdownOverdue { sandbox: id });
-            if let Some(held) = self.held.get_mut(&id) {
-                held.timer = Some(timer);
-            }
+            self.timers.set(id, Instant::now() + SHUTDOWN_MAX, Owes::End);
             return;
         }
         self.purge_now(id);
@@ -129,7 +126,7 @@ impl Actor {
 
     pub(super) fn purge_now(&mut self, id: SandboxId) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.timer = None;
+            self.timers.clear(id);
             held.sandbox.purge();
         }
     }
@@ -178,18 +175,29 @@ impl Actor {
     /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
-        if let Some((sandbox, log)) = &open.log {
-            log.end(invocation, left, || sandbox.peak_bytes());
-            open.request.tail.iter().for_each(|slot| log.fill(slot));
-        }
-        let Request { revision, .. } = open.request;
-        let (name, ending, after) = (&revision.function.name, Ending::of(&outcome), open.since.elapsed());
+        let Open { request: Request { revision, tail, .. }, listener, log, since } = open;
+        let (name, ending, after) = (&revision.function.name, Ending::of(&outcome), since.elapsed());
         self.setup.metrics.ended(name, ending, after);
         request_span(invocation).in_scope(|| {
             let (version, ms) = (&revision.version, after.as_secs_f64() * 1000.0);
             tracing::info!(target: "request", function = %name, %version, outcome = ending.as_str(), ms, "ended");
         });
-        open.listener.end(Ended { outcome, revision });
+        let end_log = || {
+            if let Some((sandbox, log)) = &log {
+                log.end(invocation, left, || sandbox.peak_bytes());
+                tail.iter().for_each(|slot| log.fill(slot));
+            }
+        };
+        match tail {
+            Some(_) => {
+                end_log();
+                listener.end(Ended { outcome, revision });
+            }
+            None => {
+                listener.end(Ended { outcome, revision }); // Who does not want the log does not wait for it.
+                end_log();
+            }
+        }
     }
 
     /// Lets something run, and hears of it.
@@ -199,13 +207,6 @@ impl Actor {
             let message = work.await;
             drop(messages.send(message).await); // Fails when the actor has ended: nobody wants to know.
         })
-    }
-
-    pub(super) fn timer(&self, after: Duration, message: Message) -> Timer {
-        Timer(self.report(async move {
-            tokio::time::sleep(after).await;
-            message
-        }))
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::super::operator::Waiters;
 use super::super::{Count, Done, Message, OperateError, Request, Verb};
 use super::launching::Launched;
+use super::timers::Owes;
 use super::{Actor, Held, LATER_MAX, Open, function_plan};
 use crate::catalogue::Revision;
 use crate::log::{Left, Log};
@@ -37,12 +38,6 @@ impl Actor {
             Message::Woke { sandbox, result } => self.woke(sandbox, result),
             Message::Checked { sandbox, result } => self.checked(sandbox, result),
             Message::Exited { sandbox, exit } => self.exited(sandbox, exit),
-            Message::InitOverdue { sandbox } => {
-                let fault = Fault::InitTimeout(self.setup.plan.init_timeout);
-                self.tell((Event::InitFailed { sandbox }, Some(fault)));
-            }
-            Message::ShutdownOverdue { sandbox } => self.purge_now(sandbox),
-            Message::InvocationOverdue { sandbox, invocation } => self.overdue(sandbox, &invocation),
             Message::Operate { sandbox, verb, reply } => self.operate(sandbox, verb, reply),
             Message::Count { reply } => drop(reply.send(self.count())),
             Message::Shutdown { reply } => self.shut_down(reply),
@@ -85,6 +80,7 @@ impl Actor {
         let id = launched.sandbox.id();
         let held = self.hold(id, revision, launched);
         self.held.insert(id, held);
+        self.timers.set(id, Instant::now() + self.setup.plan.init_timeout, Owes::Init);
         self.tell((Event::Started { start, sandbox: id }, None));
         if self.shutdown.is_some() {
             self.tell((Event::Purge { sandbox: id }, None));
@@ -98,7 +94,6 @@ impl Actor {
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
         Held {
             api: RuntimeApi::serve(listener, id, about, self.messages.clone()),
-            timer: Some(self.timer(self.setup.plan.init_timeout, Message::InitOverdue { sandbox: id })),
             log: Log::new(output, revision.function.memory_mb, started),
             sandbox,
             revision,
@@ -146,13 +141,10 @@ impl Actor {
 
     /// Its hooks have run: now the time of its invocation starts.
     fn restored(&mut self, id: SandboxId, invocation: InvocationId) {
-        let Some(held) = self.held.get(&id) else { return };
-        let limit = held.revision.function.timeout;
-        let timer = self.timer(limit, Message::InvocationOverdue { sandbox: id, invocation });
-        if let Some(held) = self.held.get_mut(&id) {
-            held.is_snapshot = false;
-            held.timer = Some(timer);
-        }
+        let Some(held) = self.held.get_mut(&id) else { return };
+        held.is_snapshot = false;
+        let due = Instant::now() + held.revision.function.timeout;
+        self.timers.set(id, due, Owes::Answer(invocation));
     }
 
     /// It says that it is of no use. What it serves has failed.
@@ -167,7 +159,7 @@ impl Actor {
     /// `rests` is what that means for the brain.
     pub(super) fn ready(&mut self, id: SandboxId, rests: Event) {
         let Some(held) = self.held.get_mut(&id) else { return };
-        held.timer = None;
+        self.timers.clear(id);
         held.serving = None;
         held.is_settling = false;
         let later = std::mem::take(&mut held.later);
@@ -237,6 +229,7 @@ impl Actor {
 
     pub(super) fn exited(&mut self, id: SandboxId, exit: Exit) {
         let Some(mut held) = self.held.remove(&id) else { return };
+        self.timers.clear(id);
         tracing::debug!(sandbox = %id, ?exit, "gone");
         held.waiters.end_all(&held.sandbox);
         if let Some(invocation) = &held.serving {
