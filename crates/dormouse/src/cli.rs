@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use protocol::{SandboxId, SandboxRecord};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
 use crate::{
-    bench, check, client, data_dir, demo, deploy, doctor, guard, init, invoke, key, list, ps, rm, run, serve,
-    sleep, stats, wake,
+    bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs,
+    openapi, ps, rm, run, serve, sleep, stats, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -34,8 +34,18 @@ struct Cli {
     #[arg(long, global = true, value_name = "FILTER", help_heading = "Everywhere")]
     log: Option<String>,
 
+    /// How to log: lines for people, or one JSON object a line
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Everywhere")]
+    log_format: LogFormat,
+
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,11 +74,15 @@ enum Command {
     Wake(wake::Args),
     /// Put sandboxes to sleep, wake them, and compare every byte
     Check(check::Args),
+    /// Show what a function has logged
+    Logs(logs::Args),
     /// Show the totals of the node
     Stats(stats::Args),
     /// Make, list and remove the keys that calls are signed with
     #[command(subcommand)]
     Key(key::Command),
+    /// Print what a server can be asked over HTTP, as an OpenAPI document
+    Openapi(openapi::Args),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -76,6 +90,9 @@ enum Command {
     /// Started by a node, never by people
     #[command(hide = true)]
     Guard(guard::Args),
+    /// Started by a node, never by people
+    #[command(hide = true)]
+    Inside(inside::Args),
 }
 
 /// Which sandboxes a command is about.
@@ -126,7 +143,7 @@ impl Which {
 /// Reads the command line and does what it says.
 pub(crate) fn run() -> Result<ExitCode, Failure> {
     let cli = Cli::parse(); // Misuse, `--help` and `--version` end here.
-    log(cli.log.as_deref())?;
+    log(cli.log.as_deref(), cli.log_format)?;
     let data = cli.data.unwrap_or_else(data_dir::default);
     match &cli.command {
         Command::Demo(args) => demo::run(args),
@@ -136,27 +153,34 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::List(args) => list::run(args, &data),
         Command::Rm(args) => rm::run(args, &data),
         Command::Init(args) => init::run(args),
+        Command::Openapi(args) => openapi::run(args),
         Command::Run(args) => return run::run(args, &data),
         Command::Ps(args) => ps::run(args, &data),
         Command::Sleep(args) => sleep::run(args, &data),
         Command::Wake(args) => wake::run(args, &data),
         Command::Check(args) => check::run(args, &data),
+        Command::Logs(args) => logs::run(args, &data),
         Command::Stats(args) => stats::run(args, &data),
         Command::Key(command) => key::run(command, &data),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
+        Command::Inside(args) => inside::run(args),
     }?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn log(filter: Option<&str>) -> Result<(), Failure> {
+fn log(filter: Option<&str>, format: LogFormat) -> Result<(), Failure> {
     let filter = match filter {
         Some(text) => EnvFilter::try_new(text)
             .map_err(|error| Failure::of(&error).hint("write --log like `debug` or `warn,node=trace`"))?,
         None => EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
     };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
     Ok(())
 }
 
@@ -205,6 +229,16 @@ mod tests {
         check("dormouse key rm AKIA", true);
         check("dormouse key rm", false);
         check("dormouse key", false);
+    }
+
+    #[test]
+    fn logs_are_of_one_function() {
+        check("dormouse logs -f hello", true);
+        check("dormouse logs -n 5 hello", true);
+        check("dormouse logs", false);
+        check("dormouse logs a/b", false);
+        check("dormouse --log-format json serve --functions .", true);
+        check("dormouse --log-format xml serve --functions .", false);
     }
 
     #[test]

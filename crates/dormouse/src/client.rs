@@ -1,9 +1,10 @@
 //! Calls to a running server, through the unix socket in its data directory, for commands that wait.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use front::{Client, ClientError};
-use protocol::{CheckRecord, SandboxId, SandboxRecord, StatsRecord};
+use protocol::{CheckRecord, FunctionName, SandboxId, SandboxRecord, StatsRecord};
 
 use crate::data_dir;
 use crate::failure::Failure;
@@ -31,6 +32,17 @@ pub(crate) fn wake(data: &Path, id: SandboxId) -> Result<SandboxRecord, Failure>
 /// Puts it to sleep, wakes it, and compares every byte.
 pub(crate) fn check(data: &Path, id: SandboxId) -> Result<CheckRecord, Failure> {
     call(data, async |client| client.check(id).await)
+}
+
+/// The last lines of a function's log, and those that come.
+pub(crate) fn logs(
+    data: &Path,
+    function: &FunctionName,
+    lines: usize,
+    follow: bool,
+    take: impl FnMut(&[u8]) -> ControlFlow<()>,
+) -> Result<(), Failure> {
+    call(data, async |client| client.logs(function, lines, follow, take).await)
 }
 
 fn call<T>(data: &Path, call: impl AsyncFnOnce(Client) -> Result<T, ClientError>) -> Result<T, Failure> {

@@ -17,7 +17,7 @@ const PAYLOAD_BYTES_MAX: u64 = 6 * 1024 * 1024;
   echo '{\"name\": \"you\"}' | dormouse invoke hello --payload -
   dormouse invoke hello --payload @event.json --event
 
-The answer goes to standard output, with --log the end of the function's log to standard error. The exit code is 1 if \
+The answer goes to standard output, with --tail the end of the function's log to standard error. The exit code is 1 if \
 the function failed.")]
 pub(crate) struct Args {
     /// The function, or function:version, or function:alias
@@ -31,13 +31,13 @@ pub(crate) struct Args {
     event: bool,
     /// Show the end of its log, too
     #[arg(long)]
-    log: bool,
+    tail: bool,
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let payload = read(&args.payload)?;
     let kind = if args.event { "Event" } else { "RequestResponse" };
-    let tail = if args.log { "Tail" } else { "None" };
+    let tail = if args.tail { "Tail" } else { "None" };
     let headers = [("x-amz-invocation-type", kind), ("x-amz-log-type", tail)];
     let path = lambda::path(&args.function, "/invocations");
     let answer = Lambda::connect(data)?.invoke(&path, &headers, payload)?;

@@ -1,21 +1,25 @@
 //! `dormouse run`: any program as a sandbox, until it ends.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use front::{Catalogue, Server, ServerConfig};
-use node::{Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing};
+use node::{CellSpec, Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing, View};
 use protocol::Depth;
 use tokio::runtime::Runtime;
 
 use crate::data_dir;
 use crate::failure::Failure;
-use crate::serve;
+use crate::serve::{self, Isolation};
 use crate::stop::Stop;
 
 /// Shells report the death by signal N as 128 + N.
 const SIGNAL_CODE_BASE: i32 = 128;
+
+/// Size of `/tmp` in a cell: Lambda's.
+const TMP_BYTES: u64 = 512 << 20;
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   dormouse run -- redis-server --port 7000
@@ -38,6 +42,9 @@ pub(crate) struct Args {
     /// userfaultfd, and for small programs, as deep)
     #[arg(long, default_value_t = Depth::Deep)]
     depth: Depth,
+    /// How it is kept apart from this machine; in a cell it sees the system and, read-only, this folder
+    #[arg(long, value_enum, default_value_t = Isolation::None)]
+    isolation: Isolation,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -95,18 +102,34 @@ fn launch_spec(args: &Args, data: &Path) -> Result<LaunchSpec, Failure> {
         }
         Placing::Random => Layout::Random,
     };
+    let cwd = match args.isolation {
+        Isolation::None => None,
+        Isolation::Cell => Some(here()?),
+    };
     Ok(LaunchSpec {
         sharing: Sharing::Domain(name.clone()),
         depth: args.depth,
+        cell: cell(args.isolation)?,
         name,
         program,
         args: words.collect(),
         env: std::env::vars_os().collect(),
-        cwd: None,
+        cwd,
         limits: Limits::default(),
         layout,
         stdout: Output::Inherit,
         stderr: Output::Inherit,
+    })
+}
+
+fn here() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::io("find this folder", &error))
+}
+
+fn cell(isolation: Isolation) -> Result<Option<CellSpec>, Failure> {
+    Ok(match isolation {
+        Isolation::None => None,
+        Isolation::Cell => Some(CellSpec { views: vec![View::same(here()?)], tmp_bytes: TMP_BYTES }),
     })
 }
 

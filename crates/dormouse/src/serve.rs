@@ -28,7 +28,7 @@ use crate::stop::Stop;
 
 Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, events). Functions that clients deploy (`dormouse \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, events). Functions that clients deploy (`dormouse \
 deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
 signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
@@ -58,6 +58,9 @@ pub(crate) struct Args {
     /// Invocations of one function that may wait while all its sandboxes are busy
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
+    /// How sandboxes are kept apart from this machine and from each other
+    #[arg(long, value_enum, default_value_t = Isolation::None)]
+    isolation: Isolation,
     /// A directory with files that may be destinations of asynchronous invocations; can be given more than once
     #[arg(long, value_name = "DIR")]
     destinations: Vec<PathBuf>,
@@ -67,6 +70,25 @@ pub(crate) struct Args {
     /// Sleeping sandboxes of one function for each that is base of the others [default: 40, as Medes]
     #[arg(long, value_name = "N")]
     sleepers_per_base: Option<NonZeroUsize>,
+}
+
+/// How sandboxes are kept apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Isolation {
+    /// Not at all, but for limits: they run as who you are and see all that you see
+    None,
+    /// Each in namespaces of its own, as a user without rights, with its package at /var/task, a /tmp of its own, and a
+    /// read-only view of the system's programs and libraries
+    Cell,
+}
+
+impl From<Isolation> for front::Isolation {
+    fn from(isolation: Isolation) -> front::Isolation {
+        match isolation {
+            Isolation::None => front::Isolation::None,
+            Isolation::Cell => front::Isolation::Cell,
+        }
+    }
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
@@ -134,6 +156,7 @@ fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &
         concurrency: args.concurrency,
         account_concurrency: args.account_concurrency,
         queue_len: args.queue,
+        isolation: args.isolation.into(),
         destinations,
         socket: data_dir::socket(data),
         ..ServerConfig::new(catalogue, data)

@@ -120,7 +120,7 @@ fn the_aws_command_line_deploys() {
          --zip-file fileb://f.zip"
     ));
     assert_eq!(made.json()["State"], json!("Active"));
-    aws("invoke --function-name f --cli-binary-format raw-in-base64-out --payload {\"n\":1} out.json");
+    aws("invoke --function-name f --payload {\"n\":1} out.json");
     assert_eq!(std::fs::read_to_string(ground.path().join("out.json")).unwrap(), "{\"n\": 1}");
     assert_eq!(aws("delete-function --function-name none").code, Some(254));
     server.stop();
@@ -153,7 +153,7 @@ fn a_folder_is_deployed_called_listed_and_removed() {
     std::fs::write(Path::new(folder).join("lambda_function.py"), code).unwrap();
     let deployed = dormouse(&ground, &["deploy", folder, "--publish", "--json"]);
     assert_eq!(deployed.json()["Version"], json!("1"));
-    let failed = dormouse(&ground, &["invoke", "hello:1", "--log"]);
+    let failed = dormouse(&ground, &["invoke", "hello:1", "--tail"]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.stdout.contains("so it is") && failed.stderr.contains("END RequestId"), "{failed:?}");
 

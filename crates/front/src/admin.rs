@@ -1,18 +1,26 @@
 //! The operator's door: HTTP over a unix socket, for `ps`, `sleep`, `wake`, `check`, `purge`, `stats`, and what `watch`
 //! shows.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::body::Body;
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use protocol::{SandboxId, SandboxRecord, StatsRecord};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use protocol::{FunctionName, SandboxId, SandboxRecord, StatsRecord};
+use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
 
 use crate::dispatch::{Dispatch, Done, OperateError, Verb};
 use crate::hands::NodeHands;
+use crate::log_store::{LogStore, Logged, Reading};
 use crate::metrics::Metrics;
 use crate::watch::Watch;
 
@@ -23,6 +31,7 @@ pub(crate) struct Admin {
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
     pub(crate) watch: Watch,
+    pub(crate) logs: LogStore,
 }
 
 impl Admin {
@@ -31,6 +40,7 @@ impl Admin {
             .route("/v1/sandboxes", get(sandboxes))
             .route("/v1/sandboxes/{id}/{verb}", post(operate))
             .route("/v1/stats", get(stats))
+            .route("/v1/logs/{function}", get(logs))
             .with_state(self.clone())
             .merge(self.watch.router())
     }
@@ -47,6 +57,54 @@ async fn stats(State(admin): State<Admin>) -> Result<Json<StatsRecord>, AdminErr
     let counts = admin.dispatch.count().await;
     let functions = counts.into_iter().map(|count| admin.metrics.function_record(count)).collect();
     Ok(Json(StatsRecord { node, functions }))
+}
+
+/// Which lines of a log.
+#[derive(Deserialize)]
+struct Lines {
+    /// So many of the last.
+    lines: usize,
+    /// And all that come.
+    #[serde(default)]
+    follow: bool,
+}
+
+async fn logs(
+    State(admin): State<Admin>,
+    Path(function): Path<FunctionName>,
+    Query(wanted): Query<Lines>,
+) -> Result<Response, AdminError> {
+    let reading = admin.logs.read(function.clone(), wanted.lines).await;
+    let Reading { history, next } = reading.ok_or_else(|| AdminError::internal("the logs cannot be read"))?;
+    if wanted.follow {
+        let first = stream::once(std::future::ready(Bytes::from(history)));
+        let lines = first.chain(stream::unfold(next, move |next| line_of(function.clone(), next)));
+        return Ok(Body::from_stream(lines.map(Ok::<_, Infallible>)).into_response());
+    }
+    if history.is_empty() && wanted.lines > 0 {
+        let error =
+            format!("function {function:?} has logged nothing: `dormouse stats` lists those there are");
+        return Err(AdminError { status: StatusCode::NOT_FOUND, error });
+    }
+    Ok(history.into_response())
+}
+
+/// The next line of this function, and where those after it come from.
+async fn line_of(
+    function: FunctionName,
+    mut next: broadcast::Receiver<Logged>,
+) -> Option<(Bytes, broadcast::Receiver<Logged>)> {
+    loop {
+        match next.recv().await {
+            Ok(logged) if logged.function == function => return Some((logged.line, next)),
+            Ok(_) => {}
+            Err(RecvError::Lagged(count)) => {
+                let line = format!("dormouse: {count} lines of all functions were passed over\n");
+                return Some((line.into(), next));
+            }
+            Err(RecvError::Closed) => return None,
+        }
+    }
 }
 
 async fn operate(

@@ -1,15 +1,19 @@
 //! The other end of the admin socket, for the command line.
 
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use protocol::{CheckRecord, SandboxId, SandboxRecord, StatsRecord};
+use protocol::{CheckRecord, FunctionName, SandboxId, SandboxRecord, StatsRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+
+type Sender = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
 
 /// The largest answer: some thousand sandboxes have records of a few kilobytes each.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -111,6 +115,30 @@ impl Client {
         String::from_utf8(bytes.into()).map_err(|error| self.broken(error))
     }
 
+    /// The last `lines` that a function logged, and, to follow it, all that come: until `take` says that it has had
+    /// enough, or the server stops.
+    pub async fn logs(
+        &self,
+        function: &FunctionName,
+        lines: usize,
+        follow: bool,
+        mut take: impl FnMut(&[u8]) -> ControlFlow<()>,
+    ) -> Result<(), ClientError> {
+        let path = format!("/v1/logs/{function}?lines={lines}&follow={follow}");
+        let (_sender, response) = self.begin(Request::get(path), Bytes::new()).await?;
+        let (head, mut body) = response.into_parts();
+        if !head.status.is_success() {
+            return Err(refused(head.status, &self.collect(body).await?));
+        }
+        while let Some(frame) = body.frame().await {
+            let Ok(piece) = frame.map_err(|error| self.broken(error))?.into_data() else { continue };
+            if take(&piece).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     async fn read<T: DeserializeOwned>(&self, method: Method, path: &str) -> Result<T, ClientError> {
         let bytes = self.send(method, path).await?;
         serde_json::from_slice(&bytes).map_err(|error| self.broken(error))
@@ -152,7 +180,23 @@ impl Client {
         &self,
         request: http::request::Builder,
         body: Bytes,
-    ) -> Result<http::Response<Bytes>, ClientError> {
+    ) -> Result<Response<Bytes>, ClientError> {
+        let (_sender, response) = self.begin(request, body).await?;
+        let (head, body) = response.into_parts();
+        Ok(Response::from_parts(head, self.collect(body).await?))
+    }
+
+    async fn collect(&self, body: Incoming) -> Result<Bytes, ClientError> {
+        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
+        Ok(body.map_err(|error| self.broken(error))?.to_bytes())
+    }
+
+    /// Sends a request; the connection lives as long as the sender.
+    async fn begin(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+    ) -> Result<(Sender, Response<Incoming>), ClientError> {
         let stream = UnixStream::connect(&self.path).await.map_err(|error| self.unreachable(error))?;
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(|error| self.broken(error))?;
@@ -160,10 +204,7 @@ impl Client {
         let request = request.header("host", "dormouse").body(Full::new(body));
         let request = request.map_err(|error| self.broken(error))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(error))?;
-        let (head, body) = response.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await;
-        let bytes = body.map_err(|error| self.broken(error))?.to_bytes();
-        Ok(http::Response::from_parts(head, bytes))
+        Ok((sender, response))
     }
 
     fn unreachable(&self, error: std::io::Error) -> ClientError {

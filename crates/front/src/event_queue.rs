@@ -20,7 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use configs::InvalidDestination;
-pub(crate) use configs::{Destinations, EventConfigs};
+pub(crate) use configs::{Destinations, EventConfigs, EventLookup, parse};
 pub(crate) use hands::{EventHands, Routes};
 pub(crate) use metrics::EventMetrics;
 pub(crate) use settings::EventsToml;

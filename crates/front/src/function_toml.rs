@@ -83,6 +83,7 @@ pub(crate) struct FunctionToml {
     pub(crate) open_files: u64,
     pub(crate) file_mb: u64,
     pub(crate) snap_start: bool,
+    pub(crate) tmp_mb: u64,
     pub(crate) events: EventsToml,
     pub(crate) url: Option<Url>,
 }
@@ -106,6 +107,7 @@ impl Default for FunctionToml {
             open_files: 1024, // Lambda's limit.
             file_mb: 512,     // The size of Lambda's `/tmp`.
             snap_start: false,
+            tmp_mb: 512,
             events: EventsToml::default(),
             url: None,
         }
@@ -123,6 +125,9 @@ const CONCURRENCY_MAX: usize = 10_000;
 
 /// Lambda's largest function has 10 GB; larger is a slip of the keyboard.
 const MEMORY_MB_MAX: u64 = 1_048_576;
+
+/// Lambda's largest `/tmp`.
+const TMP_MB_MAX: u64 = 10_240;
 
 /// Variables that the front sets itself.
 const RESERVED: [&str; 4] = ["_HANDLER", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "PYTHONHASHSEED"];
@@ -160,6 +165,7 @@ impl FunctionToml {
             ),
             ("keep_warm_s", keep(self.keep_warm_s), "must be between 0 and 31536000"),
             ("keep_dedup_s", keep(self.keep_dedup_s), "must be between 0 and 31536000"),
+            ("tmp_mb", (1..=TMP_MB_MAX).contains(&self.tmp_mb), "must be between 1 and 10240"),
             ("processes", self.processes > 0, "must be above 0"),
             ("open_files", self.open_files > 0, "must be above 0"),
         ];

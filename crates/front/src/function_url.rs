@@ -16,6 +16,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
+use tracing::Instrument;
 
 pub use cors::Cors;
 
@@ -23,6 +24,7 @@ use crate::access::Access;
 use crate::body::{self, ReadError};
 use crate::dispatch::Ended;
 use crate::invoke::{Door, REQUEST_BYTES_MAX};
+use crate::log::request_span;
 use crate::outcome::Outcome;
 use crate::stream::Reply;
 
@@ -147,7 +149,8 @@ impl FunctionUrls {
             },
         };
         let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
-        let mut response = self.invoke(&invocation, &url, &address, head, body).await;
+        let mut response =
+            self.invoke(&invocation, &url, &address, head, body).instrument(request_span(&invocation)).await;
         let headers = response.headers_mut();
         if let Ok(id) = HeaderValue::try_from(invocation.0) {
             headers.insert("x-amzn-requestid", id);

@@ -55,6 +55,8 @@ pub struct Function {
     pub file_mb: u64,
     /// Whether it has snapshot hooks: one sandbox is made, and sleeps, before anybody asks.
     pub snap_start: bool,
+    /// Size of its `/tmp`, where it has one of its own.
+    pub tmp_mb: u64,
     /// What becomes of its events.
     pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
@@ -182,6 +184,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         open_files: config.open_files,
         file_mb: config.file_mb,
         snap_start: config.snap_start,
+        tmp_mb: config.tmp_mb,
         events: config.events.resolve(&toml)?,
         url: config.url.and_then(Url::settings),
         root,

@@ -10,13 +10,14 @@ use bytes::Bytes;
 use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
+use tracing::Instrument;
 
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Revision};
 use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::event_queue::EventQueue;
-use crate::log::TailSlot;
+use crate::log::{TailSlot, request_span};
 use crate::names::{self, FunctionRef};
 use crate::outcome::Outcome;
 use crate::room::{Place, Room};
@@ -61,7 +62,7 @@ pub(crate) async fn invoke(
 ) -> Response {
     let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
     let asked = Asked { name, qualifier: query.qualifier, headers, body };
-    let answered = door.answer(&invocation, asked).await;
+    let answered = door.answer(&invocation, asked).instrument(request_span(&invocation)).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if let Ok(id) = HeaderValue::try_from(invocation.0) {
         response.headers_mut().insert("x-amzn-requestid", id);

@@ -14,8 +14,10 @@ use crate::catalogue::Revision;
 use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
+use crate::isolation::{Isolation, Places};
 use crate::python::{Interpreter, Interpreters, PythonError, search_path};
 use crate::secret::NodeSecret;
+use crate::server::ServerConfig;
 
 /// The runtime client for interpreters that have none.
 const BOOTSTRAP: &str = include_str!("bootstrap.py");
@@ -42,6 +44,7 @@ pub(crate) struct Launcher {
     region: String,
     secret: NodeSecret,
     interpreters: Interpreters,
+    isolation: Isolation,
 }
 
 /// The launcher cannot be set up.
@@ -66,7 +69,8 @@ pub(crate) struct Individual {
 
 impl Launcher {
     /// Puts the secret and the bundled runtime client into the data directory.
-    pub(crate) fn new(data_dir: &Path, region: &str, python: Option<PathBuf>) -> Result<Self, DataDirError> {
+    pub(crate) fn new(config: &ServerConfig) -> Result<Self, DataDirError> {
+        let data_dir = &config.data_dir;
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| DataDirError { path, source }
@@ -81,28 +85,31 @@ impl Launcher {
         let starter = runtime_dir.join(STARTER);
         std::fs::write(&starter, extension_files::STARTER).map_err(at(&starter))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
-        let region = region.to_owned();
-        Ok(Self { runtime_dir, region, secret, interpreters: Interpreters::new(python) })
+        let (region, isolation) = (config.region.clone(), config.isolation);
+        let interpreters = Interpreters::new(config.python.clone());
+        Ok(Self { runtime_dir, region, secret, interpreters, isolation })
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
     pub(crate) fn spec(&self, revision: &Revision, own: Individual) -> Result<LaunchSpec, PythonError> {
         let function = &revision.function;
         let mut env = self.environment(revision, &own);
+        let places = self.isolation.places(&function.root, &self.runtime_dir);
+        let mut interpreter = None;
         let (program, args) = match function.runtime {
-            Runtime::Provided => (function.root.join("bootstrap").into(), Vec::new()),
-            Runtime::NodeJs => ("node".into(), node_args(function, &self.runtime_dir)),
+            Runtime::Provided => (places.package.join("bootstrap").into(), Vec::new()),
+            Runtime::NodeJs => ("node".into(), node_args(function, &places)),
             Runtime::Python => {
-                let python = self.interpreters.get(function.python.as_deref())?;
+                let python = interpreter.insert(self.interpreters.get(function.python.as_deref())?);
                 env.insert("AWS_EXECUTION_ENV".into(), format!("AWS_Lambda_python{}", python.version).into());
-                (python.path.clone().into(), self.python_args(function, &python))
+                (python.path.clone().into(), python_args(function, python, &places.runtime))
             }
         };
         // The secret places hold for the first program that is started, and here that is a shell.
         let (program, args, layout) = if extension_files::of(&function.root).is_empty() {
             (program, args, self.layout(function))
         } else {
-            let starter = self.runtime_dir.join(STARTER);
+            let starter = places.runtime.join(STARTER);
             let (program, args) = extension_files::beside(&starter, program, args);
             (program, args, Layout::Random)
         };
@@ -111,24 +118,15 @@ impl Launcher {
             program,
             args,
             env: env.into_iter().collect(),
-            cwd: Some(function.root.clone()),
+            cwd: Some(places.package),
             limits: limits(function),
             layout,
             sharing: sharing(function),
             depth: function.depth,
+            cell: self.isolation.cell(function, &self.runtime_dir, interpreter.as_ref()),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })
-    }
-
-    fn python_args(&self, function: &Function, python: &Interpreter) -> Vec<OsString> {
-        let ships_ric = function.root.join("awslambdaric/__main__.py").is_file();
-        let handler = function.handler.clone().into();
-        if python.has_ric || ships_ric {
-            vec!["-m".into(), "awslambdaric".into(), handler]
-        } else {
-            vec![self.runtime_dir.join("bootstrap.py").into(), handler]
-        }
     }
 
     fn layout(&self, function: &Function) -> Layout {
@@ -174,15 +172,26 @@ impl Launcher {
         set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
         let kind = if function.snap_start { "snap-start" } else { "on-demand" };
         set("AWS_LAMBDA_INITIALIZATION_TYPE", kind.to_owned());
-        env.insert("LAMBDA_TASK_ROOT".into(), function.root.clone().into());
-        env.insert("LAMBDA_RUNTIME_DIR".into(), self.runtime_dir.clone().into());
+        let places = self.isolation.places(&function.root, &self.runtime_dir);
+        env.insert("LAMBDA_TASK_ROOT".into(), places.package.into());
+        env.insert("LAMBDA_RUNTIME_DIR".into(), places.runtime.into());
         env
     }
 }
 
-fn node_args(function: &Function, runtime_dir: &Path) -> Vec<OsString> {
-    let brought = NODE_RIC.iter().map(|ric| function.root.join(ric)).find(|ric| ric.is_file());
-    let client = brought.unwrap_or_else(|| runtime_dir.join(NODE_BOOTSTRAP));
+fn python_args(function: &Function, python: &Interpreter, runtime_dir: &Path) -> Vec<OsString> {
+    let ships_ric = function.root.join("awslambdaric/__main__.py").is_file();
+    let handler = function.handler.clone().into();
+    if python.has_ric || ships_ric {
+        vec!["-m".into(), "awslambdaric".into(), handler]
+    } else {
+        vec![runtime_dir.join("bootstrap.py").into(), handler]
+    }
+}
+
+fn node_args(function: &Function, places: &Places) -> Vec<OsString> {
+    let brought = NODE_RIC.iter().find(|ric| function.root.join(ric).is_file());
+    let client = brought.map_or_else(|| places.runtime.join(NODE_BOOTSTRAP), |ric| places.package.join(ric));
     vec![client.into(), function.handler.clone().into()]
 }
 
@@ -207,7 +216,7 @@ fn sharing(function: &Function) -> Sharing {
 mod tests {
     use super::*;
     use crate::catalogue::Version;
-    use crate::functions::load_function;
+    use crate::functions::{Catalogue, load_function};
     use protocol::RevisionId;
 
     struct Bench {
@@ -217,7 +226,9 @@ mod tests {
 
     fn bench() -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let launcher = Launcher::new(&dir.path().join("data"), "eu-west-1", None).unwrap();
+        let mut config = ServerConfig::new(Catalogue::default(), dir.path().join("data"));
+        (config.region, config.python) = ("eu-west-1".to_owned(), None);
+        let launcher = Launcher::new(&config).unwrap();
         Bench { dir, launcher }
     }
 

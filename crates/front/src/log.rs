@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use node::Exit;
 use protocol::InvocationId;
+use tracing::Span;
 
 use crate::outcome;
 use crate::output::{Mark, Output};
@@ -25,6 +26,11 @@ impl TailSlot {
     pub(crate) fn take(&self) -> Option<Bytes> {
         self.0.get().cloned()
     }
+}
+
+/// Lines within it are of this request. Whatever is logged at all, is logged with it.
+pub(crate) fn request_span(invocation: &InvocationId) -> Span {
+    tracing::error_span!("request", id = %invocation)
 }
 
 /// How an invocation left its sandbox.
@@ -80,6 +86,7 @@ impl Log {
         self.output.drain(); // What was printed since the last one ended is not this one's.
         let mut state = self.state();
         state.mark = self.output.mark();
+        self.output.set_request(Some(request_span(invocation)));
         state.serving = Some(Serving { invocation: invocation.clone(), since: Instant::now() });
         self.output.say(&format!("START RequestId: {invocation} Version: {version}"));
     }
@@ -113,6 +120,7 @@ impl Log {
             left,
         };
         self.output.say(&report.line(invocation));
+        self.output.set_request(None);
     }
 
     /// Puts the end of the last invocation's log into the slot.
@@ -162,6 +170,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log_store::LogStore;
     use protocol::SandboxId;
     use std::io::{PipeWriter, Write};
 
@@ -171,7 +180,8 @@ mod tests {
 
     fn log() -> (Log, PipeWriter) {
         let (reader, writer) = std::io::pipe().unwrap();
-        let output = Output::new(reader, "f".parse().unwrap(), SandboxId(1));
+        let logs = LogStore::start(tempfile::tempdir().unwrap().path()).unwrap();
+        let output = Output::new(reader, "f".parse().unwrap(), SandboxId(1), logs);
         (Log::new(output, 128, Instant::now()), writer)
     }
 

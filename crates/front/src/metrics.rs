@@ -69,7 +69,7 @@ impl Ending {
         }
     }
 
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Ending::Answer => "answer",
             Ending::Error => "error",

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::{FunctionName, SandboxId};
 use tokio::net::unix::pipe;
+use tracing::Span;
 
+use crate::log_store::LogStore;
 use crate::runtime_api::Telemetry;
 
 /// Longer lines are cut into pieces of this size: a function that never ends its line must not fill our memory.
@@ -25,6 +27,7 @@ struct Inner {
     sandbox: SandboxId,
     /// `None`: it cannot be watched, and is not read.
     pipe: Option<pipe::Receiver>,
+    logs: LogStore,
     /// Where the lines of the sandbox are told as well.
     telemetry: OnceLock<Telemetry>,
     /// Whoever reads the pipe holds this, so that lines stay in their order.
@@ -39,6 +42,8 @@ struct Kept {
     total: u64,
     /// A line that has not ended yet.
     pending: Vec<u8>,
+    /// The invocation that it has.
+    request: Option<Span>,
 }
 
 /// A place in the output.
@@ -47,7 +52,7 @@ pub(crate) struct Mark(u64);
 
 impl Output {
     /// Takes over the reading end of a pipe. Must be called within a runtime.
-    pub(crate) fn new(pipe: PipeReader, function: FunctionName, sandbox: SandboxId) -> Self {
+    pub(crate) fn new(pipe: PipeReader, function: FunctionName, sandbox: SandboxId, logs: LogStore) -> Self {
         let pipe = pipe::Receiver::from_owned_fd(pipe.into());
         let pipe =
             pipe.inspect_err(|error| tracing::warn!(%sandbox, %error, "its output cannot be read")).ok();
@@ -55,6 +60,7 @@ impl Output {
             function,
             sandbox,
             pipe,
+            logs,
             telemetry: OnceLock::new(),
             kept: Mutex::default(),
         }))
@@ -132,7 +138,14 @@ impl Output {
     fn emit(&self, kept: &mut Kept, line: &[u8]) {
         kept.push(line);
         let (function, sandbox) = (&self.0.function, self.0.sandbox);
+        self.0.logs.line(function, sandbox, line);
+        let _in_request = kept.request.as_ref().map(Span::enter);
         tracing::info!(target: "function", %function, %sandbox, "{}", String::from_utf8_lossy(line));
+    }
+
+    /// From now on lines are of this request, or of none.
+    pub(crate) fn set_request(&self, request: Option<Span>) {
+        self.kept().request = request;
     }
 
     /// Where the next line will stand.
@@ -168,9 +181,13 @@ mod tests {
     use super::*;
     use std::io::{PipeWriter, Write};
 
+    fn nowhere() -> LogStore {
+        LogStore::start(tempfile::tempdir().unwrap().path()).unwrap()
+    }
+
     fn output() -> (Output, PipeWriter) {
         let (reader, writer) = std::io::pipe().unwrap();
-        (Output::new(reader, "f".parse().unwrap(), SandboxId(1)), writer)
+        (Output::new(reader, "f".parse().unwrap(), SandboxId(1), nowhere()), writer)
     }
 
     async fn output_after(text: Vec<u8>) -> Output {

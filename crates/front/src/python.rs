@@ -17,9 +17,13 @@ const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// Where programs are looked for when the node itself has no `PATH`.
 pub(crate) const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Prints the version and whether AWS's runtime client is there, its compiled half included.
+/// Prints the version and whether AWS's runtime client is there, its compiled half included; then where it has its files.
 const PROBE: &str = "import sys, importlib.util as u; print('%d.%d' % sys.version_info[:2], \
-                     all(u.find_spec(m) for m in ('awslambdaric', 'runtime_client')))";
+                     all(u.find_spec(m) for m in ('awslambdaric', 'runtime_client'))); \
+                     print(sys.prefix); print(sys.base_prefix)";
+
+/// Longest answer: a short line and two paths.
+const PROBE_BYTES_MAX: u64 = 16 << 10;
 
 /// One interpreter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,8 @@ pub(crate) struct Interpreter {
     pub(crate) version: String,
     /// Whether `awslambdaric` can be imported.
     pub(crate) has_ric: bool,
+    /// Folders with its files: a virtual environment, and what that was made from.
+    pub(crate) prefixes: Vec<PathBuf>,
 }
 
 /// The interpreter cannot be used.
@@ -104,14 +110,18 @@ fn probe(path: &Path) -> Result<Interpreter, PythonError> {
     }
     let mut said = String::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(256).read_to_string(&mut said).map_err(run)?; // One short line.
+        stdout.take(PROBE_BYTES_MAX).read_to_string(&mut said).map_err(run)?;
     }
-    match said.split_whitespace().collect::<Vec<_>>()[..] {
-        [version, has_ric] if version.starts_with("3.") => {
-            Ok(Interpreter { path: path.to_owned(), version: version.to_owned(), has_ric: has_ric == "True" })
-        }
-        _ => Err(PythonError::NotPython { path: path.to_owned() }),
-    }
+    understand(path, &said).ok_or_else(|| PythonError::NotPython { path: path.to_owned() })
+}
+
+/// What an interpreter says about itself.
+fn understand(path: &Path, said: &str) -> Option<Interpreter> {
+    let mut lines = said.lines();
+    let (version, has_ric) = lines.next()?.split_once(' ')?;
+    let prefixes = lines.map(PathBuf::from).filter(|prefix| prefix.is_absolute()).collect();
+    let (path, has_ric) = (path.to_owned(), has_ric == "True");
+    version.starts_with("3.").then(|| Interpreter { path, version: version.to_owned(), has_ric, prefixes })
 }
 
 #[cfg(test)]

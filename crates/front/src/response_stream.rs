@@ -8,12 +8,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use protocol::InvocationId;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 use crate::aws_error::AwsError;
 use crate::dispatch::Ended;
 use crate::event_stream::{Failure, invoke_complete, payload_chunk};
 use crate::invoke::{Asked, Door, Qualifier, wants_tail};
-use crate::log::TailSlot;
+use crate::log::{TailSlot, request_span};
 use crate::outcome::Outcome;
 use crate::stream::{Reply, Stream};
 
@@ -27,7 +28,7 @@ pub(crate) async fn invoke(
 ) -> Response {
     let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
     let asked = Asked { name, qualifier: query.qualifier, headers, body };
-    let answered = answer(&door, &invocation, asked).await;
+    let answered = answer(&door, &invocation, asked).instrument(request_span(&invocation)).await;
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if let Ok(id) = HeaderValue::try_from(invocation.0) {
         response.headers_mut().insert("x-amzn-requestid", id);

@@ -14,6 +14,7 @@ compile_error!(
 pub mod advise;
 pub mod arena;
 pub mod carry;
+pub mod cell;
 pub mod cgroup;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -24,6 +25,7 @@ pub mod memory;
 pub mod pagemap;
 pub mod probe;
 pub mod process;
+mod seccomp;
 pub mod spawn;
 mod sys;
 pub mod trace;

@@ -4,9 +4,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
 use crate::sys;
+
+/// A killed process needs microseconds, unless it waits for a disk.
+const DIES_WITHIN: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// A reference to a process that cannot come to mean another one.
 #[derive(Debug)]
@@ -38,6 +42,16 @@ impl Process {
         let status = rustix::process::waitid(WaitId::PidFd(self.fd.as_fd()), options).ok()??;
         let code = status.exit_status();
         code.or_else(|| status.terminating_signal().map(|signal| -signal))
+    }
+
+    /// Kills a child of ours and collects it, or gives up after a while: then it hangs in the kernel. How it ended, as
+    /// `reap` says it.
+    pub fn kill_and_collect(&self) -> Option<i32> {
+        self.kill();
+        let dead = &mut [PollFd::new(self, PollFlags::IN)];
+        // An error or the end of patience: it is collected if it can be.
+        let _ = poll(dead, Some(&DIES_WITHIN));
+        self.reap()
     }
 
     /// Our own copy of one of its descriptors.

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use crate::process::Process;
 use crate::sys;
@@ -38,11 +38,40 @@ pub struct Spawn {
     pub layout_secret: Option<u64>,
 }
 
+/// The stack limits of a program whose layout is pinned.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StackLimits {
+    /// From it the place of the libraries follows.
+    pub(crate) at_start: libc::rlimit,
+    /// From its first instruction on.
+    pub(crate) usual: libc::rlimit,
+}
+
+impl StackLimits {
+    pub(crate) fn of_secret(secret: u64) -> StackLimits {
+        StackLimits { at_start: secret_stack_limit(secret), usual: stack_limit() }
+    }
+}
+
 /// Starts it. The calling thread must live as long as the process: the kernel kills the process when it ends.
 pub fn spawn(spawn: Spawn) -> io::Result<Process> {
     let Spawn { mut command, entrances, limits, layout_secret } = spawn;
+    let stack = layout_secret.map(StackLimits::of_secret);
+    if let Some(stack) = stack {
+        // SAFETY: as in `start_ours`, before whose preparations this one comes.
+        unsafe { command.pre_exec(move || pin_layout(stack.at_start)) };
+    }
+    let child = start_ours(command, entrances, limits)?;
+    let process = Process::open(child.id() as i32)?;
+    if let Some(stack) = stack {
+        release_pinned(&process, stack.usual).inspect_err(|_| process.kill())?;
+    }
+    Ok(process)
+}
+
+/// Starts a process in a group of its own, that dies with the calling thread.
+pub(crate) fn start_ours(mut command: Command, entrances: Vec<File>, limits: Limits) -> io::Result<Child> {
     let parent = std::process::id();
-    let stack = layout_secret.map(|secret| (stack_limit(), secret_stack_limit(secret)));
     let prepare = move || {
         // SAFETY: no pointers. A group of its own: signals of our terminal do not reach it.
         sys::check(i64::from(unsafe { libc::setpgid(0, 0) }))?;
@@ -56,24 +85,15 @@ pub fn spawn(spawn: Spawn) -> io::Result<Process> {
             entrance.write_all(b"0")?;
         }
         set_limit(libc::RLIMIT_FSIZE, limits.file_bytes)?;
-        set_limit(libc::RLIMIT_NOFILE, limits.open_files)?;
-        if let Some((_, secret_limit)) = stack {
-            pin_layout(secret_limit)?;
-        }
-        Ok(())
+        set_limit(libc::RLIMIT_NOFILE, limits.open_files)
     };
     // SAFETY: between fork and exec the closure makes system calls on what it owns, and allocates nothing.
     unsafe { command.pre_exec(prepare) };
-    let child = command.spawn()?;
-    let process = Process::open(child.id() as i32)?;
-    if let Some((usual_limit, _)) = stack {
-        release_pinned(&process, usual_limit).inspect_err(|_| process.kill())?;
-    }
-    Ok(process)
+    command.spawn()
 }
 
 /// In the child: fixed addresses, libraries below a stack of this size, and a stop at the first instruction.
-fn pin_layout(stack_limit: libc::rlimit) -> io::Result<()> {
+pub(crate) fn pin_layout(stack_limit: libc::rlimit) -> io::Result<()> {
     // SAFETY: no pointers.
     sys::check(i64::from(unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) }))?;
     // SAFETY: the kernel reads one live structure.
@@ -85,7 +105,7 @@ fn pin_layout(stack_limit: libc::rlimit) -> io::Result<()> {
 
 /// The program stands before its first instruction. The large stack limit has done its work: the kernel has put
 /// the libraries below it. With the usual one back, the C library gives threads stacks of the usual size.
-fn release_pinned(process: &Process, usual_limit: libc::rlimit) -> io::Result<()> {
+pub(crate) fn release_pinned(process: &Process, usual_limit: libc::rlimit) -> io::Result<()> {
     let pid = process.pid();
     let failed = |error: TraceError| io::Error::other(error);
     match trace::wait_for_stop(pid, pid).map_err(failed)? {

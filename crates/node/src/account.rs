@@ -15,7 +15,7 @@ pub(crate) fn of(sandbox: &Inner) -> Account {
         return account;
     }
     let mut threads = 0;
-    for pid in sandbox.family.processes() {
+    for pid in sandbox.family.processes().into_iter().chain(sandbox.family.keeper) {
         // A process that has just died costs nothing.
         let status = process::status(pid).unwrap_or_default();
         account.resident_bytes += status.anonymous_bytes + status.swap_bytes;

@@ -30,6 +30,10 @@ pub(crate) struct Means {
 /// The living part of a sandbox. Owned by its driver.
 pub(crate) struct Body {
     pub(crate) root: Process,
+    /// The first process of its cell, if it has one.
+    keeper: Option<Process>,
+    /// How `root` ended, once it was collected with its cell.
+    ended: Option<i32>,
     pub(crate) family: Arc<Family>,
     means: Means,
     /// Userfaultfds that stay open in processes that wake lazily, by process.
@@ -39,8 +43,8 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    pub(crate) fn new(root: Process, family: Arc<Family>, means: Means) -> Body {
-        Body { root, family, means, kept: Vec::new(), shadows: Vec::new() }
+    pub(crate) fn new(root: Process, keeper: Option<Process>, family: Arc<Family>, means: Means) -> Body {
+        Body { root, keeper, ended: None, family, means, kept: Vec::new(), shadows: Vec::new() }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -142,8 +146,11 @@ impl Body {
         }
     }
 
-    /// Kills the whole tree, frozen or stopped as it may be, and removes its cgroup.
-    pub(crate) fn kill(&self) -> io::Result<()> {
+    /// Kills the whole tree, frozen or stopped as it may be.
+    pub(crate) fn kill(&self) {
+        if self.ended.is_some() {
+            return; // Its cell is empty, and its number may mean another by now.
+        }
         self.root.kill();
         // Without a cgroup nobody knows the children of a first process that is dead already. Its number, and so
         // that of its group, is not given to others before it has been collected.
@@ -151,6 +158,30 @@ impl Body {
             let _ = kill_process_group(group, Signal::KILL); // ESRCH: all are dead.
         }
         self.family.kill();
+        if let Some(keeper) = &self.keeper {
+            keeper.kill();
+        }
+    }
+
+    /// Removes the cgroup of a tree that was killed, and is traced no more.
+    pub(crate) fn clear_away(&mut self) -> io::Result<()> {
+        self.empty_cell()?;
         self.family.cgroup.remove()
+    }
+
+    /// A keeper ends, and leaves its cgroup, only when all others of the cell are dead and collected.
+    fn empty_cell(&mut self) -> io::Result<()> {
+        let Some(keeper) = self.keeper.take() else { return Ok(()) };
+        if self.family.cgroup.keeps_killed() {
+            self.family.cgroup.thaw()?; // They die before they execute anything.
+        }
+        self.ended = self.root.kill_and_collect();
+        keeper.kill_and_collect();
+        Ok(())
+    }
+
+    /// How its first process ended: an exit code, or the negative number of a signal. `None`: nobody knows.
+    pub(crate) fn ended(&self) -> Option<i32> {
+        self.ended.or_else(|| self.root.reap())
     }
 }

@@ -301,10 +301,11 @@ impl Driver {
     /// Kills the tree. Its death is noticed by `wait`.
     fn kill(&mut self, why: &str) {
         tracing::info!(sandbox = %self.inner.id, why, "killing the sandbox");
-        if let Err(error) = self.body.kill() {
+        self.body.kill();
+        self.asleep = None; // Traced processes are collected by their tracer, or never.
+        if let Err(error) = self.body.clear_away() {
             tracing::error!(sandbox = %self.inner.id, %error, "cannot kill all of the sandbox");
         }
-        self.asleep = None; // Traced processes are collected by their tracer, or never.
     }
 
     /// The first process is dead: the rest follows, and nothing of it is kept.
@@ -312,7 +313,7 @@ impl Driver {
         self.kill("its first process ended");
         self.lazy = None; // After the kill: children of it may still wait for pages.
         self.leftover = None;
-        let exit = match self.body.root.reap() {
+        let exit = match self.body.ended() {
             Some(signal @ ..0) => Exit::Signal(-signal),
             Some(code) => Exit::Code(code),
             None => Exit::Unknown,

@@ -22,6 +22,8 @@ const DYING: Duration = Duration::from_millis(1);
 /// How the processes of one sandbox are found.
 pub(crate) struct Family {
     root: i32,
+    /// The first process of its cell, if it has one. It holds nothing of the function's.
+    pub(crate) keeper: Option<i32>,
     pub(crate) cgroup: Cgroup,
     mark: Option<Mark>,
     /// Daemons that were seen to have the mark: while one sleeps, its environment cannot be read.
@@ -30,25 +32,29 @@ pub(crate) struct Family {
 
 impl Family {
     /// `mark` is what the first process, `root`, has in its environment.
-    pub(crate) fn new(root: i32, cgroup: Cgroup, mark: Option<Mark>) -> Family {
-        Family { root, cgroup, mark, daemons: Mutex::default() }
+    pub(crate) fn new(root: i32, keeper: Option<i32>, cgroup: Cgroup, mark: Option<Mark>) -> Family {
+        Family { root, keeper, cgroup, mark, daemons: Mutex::default() }
     }
 
-    /// Those that are alive, the first one first.
+    /// Those that are alive, the first one first; not the keeper of its cell.
     pub(crate) fn processes(&self) -> Vec<i32> {
         let mut found = match self.cgroup.processes() {
             Ok(found) if self.cgroup.can_freeze() => found,
             _ => self.descendants(),
         };
-        found.retain(|pid| is_alive(*pid));
+        found.retain(|pid| Some(*pid) != self.keeper && is_alive(*pid));
         found.sort_by_key(|pid| (*pid != self.root, *pid));
         found.dedup();
         found
     }
 
-    /// Daemons left their parents: they are our own children now, and so are theirs.
+    /// Daemons left their parents: they are our own children now, or those of the keeper, and so are theirs.
     fn descendants(&self) -> Vec<i32> {
         let mut found = process::tree(self.root);
+        if let Some(keeper) = self.keeper {
+            found.extend(process::tree(keeper));
+            return found;
+        }
         if let Some(mark) = &self.mark {
             let orphans = process::children(std::process::id() as i32);
             let mut daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,17 +6,19 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
+use linux::cell::{self, Cell, CellSpawn};
 use linux::cgroup::Cgroup;
 use linux::process::Process;
 use linux::spawn::{self, Spawn};
 use pages::Domain;
 use protocol::SandboxId;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::WorkingSet;
 use crate::body::Body;
 use crate::driver::Driver;
 use crate::family::{Family, Mark};
-use crate::launch_spec::{LaunchError, LaunchSpec, Layout, Output, Sharing};
+use crate::launch_spec::{CellSpec, LaunchError, LaunchSpec, Layout, Output, Sharing};
 use crate::lineage::{Kin, Lineage, Ties};
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
@@ -74,12 +76,16 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     // Without a freezer nobody knows the members of a cgroup either.
     let mark = (!cgroup.can_freeze()).then(|| Mark::of_sandbox(&node.instance, id.0));
     spec.env.extend(mark.as_ref().map(Mark::variable));
-    let spawned = start(&cgroup, spec, layout_key);
+    let spawned = match spec.cell.take() {
+        Some(cell) => start_in_cell(node, id, &cgroup, spec, cell),
+        None => start(&cgroup, spec, layout_key).map(|root| (root, None)),
+    };
     let mailbox = spawned.and_then(|process| Ok((process, Mailbox::new()?)));
     match mailbox {
-        Ok((root, mailbox)) => {
+        Ok(((root, keeper), mailbox)) => {
             let ties = Ties { domain, layout_key, lineage };
-            let family = Arc::new(Family::new(root.pid(), cgroup, mark));
+            let keeper_pid = keeper.as_ref().map(Process::pid);
+            let family = Arc::new(Family::new(root.pid(), keeper_pid, cgroup, mark));
             let inner = Inner::new(
                 (id, name, depth),
                 ties,
@@ -89,7 +95,7 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
                 mailbox,
             );
             let inner = Arc::new(inner);
-            let body = Body::new(root, family, node.means);
+            let body = Body::new(root, keeper, family, node.means);
             let working_set = WorkingSet::default();
             Ok(Driver { inner, body, working_set, asleep: None, lazy: None, leftover: None })
         }
@@ -112,6 +118,53 @@ fn start(cgroup: &Cgroup, spec: LaunchSpec, layout_secret: Option<u64>) -> std::
     }
     let limits = spawn::Limits { file_bytes: spec.limits.file_bytes, open_files: spec.limits.open_files };
     spawn::spawn(Spawn { command, entrances: cgroup.entrances()?, limits, layout_secret })
+}
+
+/// A helper is there for a moment, a keeper always: they come on top of the processes that a sandbox may have.
+const PROCESSES_OF_A_CELL: u64 = 2;
+
+/// The same in a cell: the program, and the keeper.
+fn start_in_cell(
+    node: &Shared,
+    id: SandboxId,
+    cgroup: &Cgroup,
+    spec: LaunchSpec,
+    cell: CellSpec,
+) -> std::io::Result<(Process, Option<Process>)> {
+    let memory_bytes = spec.limits.memory_bytes.map(|bytes| bytes.saturating_add(cell.tmp_bytes));
+    cgroup
+        .limit(memory_bytes, spec.limits.processes.map(|limit| limit.saturating_add(PROCESSES_OF_A_CELL)))?;
+    let no_helper = || std::io::Error::other("a cell is built by a helper, and this node was given none");
+    let layout_secret = match spec.layout {
+        Layout::Pinned { secret } => Some(secret),
+        Layout::Random => None,
+    };
+    let inmates = cell::spawn(CellSpawn {
+        helper: node.config.guard.clone().ok_or_else(no_helper)?,
+        cell: Cell {
+            id: cell_user(&node.instance, id),
+            views: cell.views,
+            tmp_bytes: cell.tmp_bytes,
+            scaffold: node.config.data_dir.canonicalize()?,
+        },
+        program: spec.program,
+        args: spec.args,
+        env: spec.env,
+        cwd: spec.cwd,
+        stdout: stdio(spec.stdout),
+        stderr: stdio(spec.stderr),
+        entrances: cgroup.entrances()?,
+        limits: spawn::Limits { file_bytes: spec.limits.file_bytes, open_files: spec.limits.open_files },
+        layout_secret,
+    })?;
+    Ok((inmates.program, Some(inmates.keeper)))
+}
+
+/// A user of the machine that is no other sandbox, and nobody else: far above those that people and programs get.
+fn cell_user(instance: &str, id: SandboxId) -> u32 {
+    const FIRST: u32 = 0x7000_0000;
+    let of_node = xxh3_64(instance.as_bytes()) as u32 & 0xfff;
+    FIRST + (of_node << 16) + (id.0 as u32 & 0xffff)
 }
 
 fn stdio(output: Output) -> Stdio {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+pub use linux::cell::View;
 use protocol::Depth;
 
 /// A program to run as a sandbox.
@@ -27,10 +28,21 @@ pub struct LaunchSpec {
     pub sharing: Sharing,
     /// How deep it sleeps.
     pub depth: Depth,
+    /// What it sees of the machine. `None`: all that we see, and it has our rights.
+    pub cell: Option<CellSpec>,
     /// Where its standard output goes.
     pub stdout: Output,
     /// Where its standard error goes.
     pub stderr: Output,
+}
+
+/// A cell for one sandbox: namespaces, a user and a root of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CellSpec {
+    /// What it sees beside the system's programs and libraries, read-only.
+    pub views: Vec<View>,
+    /// Size of its `/tmp`, which is memory: it counts beside the limit of memory.
+    pub tmp_bytes: u64,
 }
 
 /// Limits of one sandbox. `None` leaves the machine's own.

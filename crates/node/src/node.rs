@@ -37,8 +37,8 @@ const WORKING_SETS_MAX: usize = 10_000;
 pub struct NodeConfig {
     /// Where the node keeps what must outlive it: its lock, and a record of its sandboxes for the next start.
     pub data_dir: PathBuf,
-    /// The executable that watches over this process and kills its sandboxes when it dies, called as
-    /// `GUARD guard`. `None`: no guard, for tests of single steps.
+    /// The executable that watches over this process and kills its sandboxes when it dies, called as `GUARD guard`, and
+    /// builds cells, called as `GUARD inside`. `None`: no guard and no cells, for tests of single steps.
     pub guard: Option<PathBuf>,
     /// Threads that fill one waking sandbox.
     pub fill_threads: usize,

@@ -73,6 +73,7 @@ fn launch(bench: &Bench, folder: &Path) -> (Sandbox, Vec<Client>) {
         layout: Layout::Random,
         sharing: Sharing::None,
         depth: Depth::Deep,
+        cell: None,
         stdout: Output::Discard,
         stderr: Output::Inherit,
     };

@@ -98,6 +98,7 @@ impl Subject {
             layout: Layout::Random,
             sharing: Sharing::None,
             depth: Depth::Deep,
+            cell: None,
             stdout: Output::Discard,
             stderr: Output::Inherit,
         }

@@ -244,6 +244,7 @@ pub(super) fn launch_spec(
         layout: layout(workshop, kind),
         sharing: Sharing::Domain(kind.name().to_owned()),
         depth,
+        cell: None,
         stdout: Output::Discard,
         stderr: Output::Discard,
     };

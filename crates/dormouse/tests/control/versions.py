@@ -1,6 +1,8 @@
 """Versions, aliases, concurrency, policies, URLs: what tools configure beside code."""
 
-from common import answering, ask, client, create, refused, same
+import time
+
+from common import answering, ask, client, create, package, refused, same
 
 made = create(client, "f", answering("one"), Publish=True)
 same((made["Version"], made["FunctionArn"][-4:]), ("1", ":f:1"))
@@ -95,6 +97,41 @@ same((config["MaximumRetryAttempts"], config["MaximumEventAgeInSeconds"]), (1, 6
 same(len(client.list_function_event_invoke_configs(FunctionName="f")["FunctionEventInvokeConfigs"]), 1)
 client.delete_function_event_invoke_config(FunctionName="f")
 refused("ResourceNotFoundException", 404, client.get_function_event_invoke_config, FunctionName="f")
+for nowhere in ["arn:aws:sqs:us-east-1:123456789012:queue", "file:///etc/passwd"]:
+    refused("InvalidParameterValueException", 400, client.put_function_event_invoke_config, FunctionName="f",
+            DestinationConfig={"OnFailure": {"Destination": nowhere}})
+    refused("InvalidParameterValueException", 400, client.update_function_configuration, FunctionName="f",
+            DeadLetterConfig={"TargetArn": nowhere})
+
+# What was given up is told to another function, which has one sandbox and remembers.
+create(client, "fails", package("def lambda_handler(event, context): raise ValueError('no')"))
+told = create(client, "told", package(
+    "told = None\n"
+    "def lambda_handler(event, context):\n"
+    "    global told\n"
+    "    told = event or told\n"
+    "    return told\n"))
+client.put_function_concurrency(FunctionName="told", ReservedConcurrentExecutions=1)
+client.put_function_event_invoke_config(FunctionName="fails", MaximumRetryAttempts=0,
+                                        DestinationConfig={"OnFailure": {"Destination": told["FunctionArn"]}})
+same(client.invoke(FunctionName="fails", InvocationType="Event", Payload="7")["StatusCode"], 202)
+
+
+def what_was_told():
+    """What the function remembers, once it is free."""
+    for _ in range(300):
+        try:
+            if (record := ask(client, "told")) is not None:
+                return record
+        except client.exceptions.TooManyRequestsException:
+            pass
+        time.sleep(0.1)
+    raise AssertionError("nobody was told")
+
+
+record = what_was_told()
+same((record["requestPayload"], record["requestContext"]["condition"]), (7, "RetriesExhausted"))
+same(record["responsePayload"]["errorMessage"], "no")
 
 # What Terraform reads.
 same(client.get_function_code_signing_config(FunctionName="f")["CodeSigningConfigArn"], "")

@@ -32,6 +32,7 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         let (_, mut record) = control.version(change.writer, &name, None)?;
         check_etag(asked.revision_id.as_deref(), &record.etag)?;
         asked.settings.apply(&mut record)?;
+        control.check_dead_letter(&record)?;
         (record.etag, record.modified_ms) = (new_etag(), now_ms());
         let package = control.package_of(&record)?;
         super::function::make(change, &name, LATEST, &record, &package)?;

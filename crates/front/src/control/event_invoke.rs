@@ -1,6 +1,9 @@
 //! What is done with events: how long they may wait, how often they are tried, where they go in the end.
 
-use catalogue::{EventInvokeRecord, LATEST, Look as _};
+use std::time::Duration;
+
+use catalogue::{EventInvokeRecord, LATEST, Look as _, StoreError, VersionRecord};
+use events::EventConfig;
 use protocol::FunctionName;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -8,6 +11,7 @@ use serde_json::{Value, json};
 use super::call::{Answer, Call, listed};
 use super::{Control, checks, now_ms};
 use crate::aws_error::AwsError;
+use crate::event_queue::{Destinations, EventLookup, parse};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -31,7 +35,7 @@ struct Destination {
 }
 
 impl Asked {
-    fn apply(self, record: &mut EventInvokeRecord) -> Result<(), AwsError> {
+    fn apply(self, record: &mut EventInvokeRecord, allowed: &Destinations) -> Result<(), AwsError> {
         if let Some(retries) = self.maximum_retry_attempts {
             record.retries = Some(checks::number(retries, "maximumRetryAttempts", 0, 2)?);
         }
@@ -41,10 +45,43 @@ impl Asked {
         if let Some(config) = self.destination_config {
             let named =
                 |to: Option<Destination>| to.and_then(|to| to.destination).filter(|arn| !arn.is_empty());
-            (record.on_success, record.on_failure) = (named(config.on_success), named(config.on_failure));
+            let (on_success, on_failure) = (named(config.on_success), named(config.on_failure));
+            for text in [&on_success, &on_failure].into_iter().flatten() {
+                check_destination(text, allowed)?;
+            }
+            (record.on_success, record.on_failure) = (on_success, on_failure);
         }
         record.modified_ms = now_ms();
         Ok(())
+    }
+}
+
+/// Fails unless events may go there.
+fn check_destination(text: &str, allowed: &Destinations) -> Result<(), AwsError> {
+    let checked = parse(text).and_then(|target| allowed.check(&target));
+    checked.map_err(|error| AwsError::invalid(&error.to_string()))
+}
+
+impl EventLookup for Control {
+    fn find(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<EventConfig, String> {
+        if self.folders.contains_key(name) {
+            return self.folder_events.find(name, qualifier);
+        }
+        let said = |error: StoreError| error.to_string();
+        let reader = self.store.read().map_err(said)?;
+        let record = reader.get::<EventInvokeRecord>(name, qualifier.unwrap_or(LATEST)).map_err(said)?;
+        let record = record.unwrap_or_default();
+        // No version: it was removed, and nothing will be said of its events.
+        let version = self.version(&reader, name, qualifier).map(|(_, version)| version).ok();
+        let target = |text: Option<String>| text.and_then(|text| parse(&text).ok()); // Checked when it came.
+        let usual = EventConfig::default();
+        Ok(EventConfig {
+            retries: record.retries.unwrap_or(usual.retries),
+            max_age: record.maximum_age_s.map_or(usual.max_age, |age| Duration::from_secs(age.into())),
+            on_success: target(record.on_success),
+            on_failure: target(record.on_failure),
+            dead_letter: target(version.and_then(|version| version.dead_letter)),
+        })
     }
 }
 
@@ -54,6 +91,11 @@ fn target(call: &Call) -> Result<(FunctionName, String), AwsError> {
 }
 
 impl Control {
+    /// Fails unless events that were given up may go where the record says.
+    pub(super) fn check_dead_letter(&self, record: &VersionRecord) -> Result<(), AwsError> {
+        record.dead_letter.as_deref().map_or(Ok(()), |text| check_destination(text, &self.destinations))
+    }
+
     fn event_invoke(&self, name: &FunctionName, qualifier: &str, record: &EventInvokeRecord) -> Value {
         let to = |arn: &Option<String>| arn.as_ref().map_or(json!({}), |arn| json!({ "Destination": arn }));
         let mut body = json!({
@@ -80,7 +122,7 @@ impl Control {
 pub(super) fn put(control: &Control, call: &Call) -> Result<Answer, AwsError> {
     let (name, qualifier) = target(call)?;
     let mut record = EventInvokeRecord::default();
-    call.read::<Asked>()?.apply(&mut record)?;
+    call.read::<Asked>()?.apply(&mut record, &control.destinations)?;
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
         Ok(change.writer.put(&name, &qualifier, &record)?)
@@ -96,7 +138,7 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.check_there(change.writer, &name, &qualifier)?;
         let found = change.writer.get::<EventInvokeRecord>(&name, &qualifier)?;
         let mut record = found.ok_or_else(|| control.no_event_invoke(&name, &qualifier))?;
-        asked.apply(&mut record)?;
+        asked.apply(&mut record, &control.destinations)?;
         change.writer.put(&name, &qualifier, &record)?;
         Ok(record)
     })?;

@@ -42,6 +42,7 @@ pub(super) fn create(control: &Control, call: &Call) -> Result<Answer, AwsError>
     checks::tags(&tags)?;
     let mut record = VersionRecord { etag: super::new_etag(), modified_ms: now_ms(), ..defaults() };
     asked.settings.apply(&mut record)?;
+    control.check_dead_letter(&record)?;
     check_free(control, &control.store.read()?, &name)?; // Before anything is unpacked; and again when it is written.
     let package = control.take(asked.code)?;
     let publish = asked.publish.unwrap_or_default();

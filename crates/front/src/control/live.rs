@@ -144,6 +144,7 @@ pub(super) fn function(
         open_files: own.open_files,
         file_mb: record.tmp_mb.into(),
         snap_start: record.snap_start,
+        tmp_mb: record.tmp_mb.into(),
         url: None,                              // Its URLs are records of their own,
         events: events::EventConfig::default(), // and so is what becomes of its events.
         throttles: true,

@@ -33,11 +33,12 @@ use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
 pub use open::DeployedError;
-pub(crate) use operation::router;
+pub(crate) use operation::{OPERATIONS, router};
 
 use crate::aws_error::AwsError;
 use crate::deploy::Deployer;
 use crate::dispatch::arn;
+use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
 use live::Effect;
 
@@ -52,6 +53,10 @@ pub(crate) struct Control {
     deployer: Deployer,
     /// Functions from folders: they are shown, and changed in their folder only.
     folders: BTreeMap<FunctionName, VersionRecord>,
+    /// What those say of their events.
+    folder_events: EventConfigs,
+    /// Which files events may go to.
+    destinations: Destinations,
     region: String,
     /// Where function URLs lead: host and port, behind the id.
     url_host: String,

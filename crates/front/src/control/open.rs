@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::{CALLS_MAX, Control, live};
 use crate::deploy::Deployer;
+use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
 use crate::function_url::FunctionUrl;
 use crate::functions::{Catalogue, CatalogueError, Function};
@@ -61,12 +62,15 @@ impl Control {
         url_host: String,
         folders: &Catalogue,
         deployer: Deployer,
+        (folder_events, destinations): (EventConfigs, Destinations),
     ) -> Result<Control, DeployedError> {
         let control = Control {
             store: CatalogueStore::open(&data_dir.join("catalogue.redb"))?,
             packages: Packages::open(&data_dir.join("packages"))?,
             trees: Trees::open(&data_dir.join("trees"))?,
             deployer,
+            folder_events,
+            destinations,
             folders: folders.iter().map(|function| (function.name.clone(), of_folder(function))).collect(),
             region: region.to_owned(),
             url_host,

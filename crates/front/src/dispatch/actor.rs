@@ -22,6 +22,7 @@ use crate::functions::Function;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::Launcher;
 use crate::log::{Left, Log};
+use crate::log_store::LogStore;
 use crate::metrics::Metrics;
 use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeApi;
@@ -36,6 +37,7 @@ pub(crate) struct Setup {
     pub(crate) launcher: Arc<Launcher>,
     pub(crate) node: Arc<dyn NodeHands>,
     pub(crate) metrics: Metrics,
+    pub(crate) logs: LogStore,
 }
 
 struct Actor {

@@ -64,7 +64,13 @@ impl Attempts {
         name: &FunctionName,
         qualifier: Option<&str>,
     ) -> Result<Ended, QueueError> {
-        let config = self.setup.hands.config(name, qualifier);
+        let config = match self.setup.hands.config(name, qualifier).await {
+            Ok(config) => config,
+            Err(error) => {
+                tracing::error!(function = %name, error, "the settings of events cannot be read: they wait");
+                return Ok(Ended::Refused { latest: Timestamp(u64::MAX) });
+            }
+        };
         let give_up = async |why: GivenUp, answer: Option<&Answer>| {
             self.setup.metrics.given_up(name, why);
             tracing::warn!(function = %name, event = %event.invocation, "given up: {}", why.as_str());

@@ -11,7 +11,14 @@ use crate::names::{self, FunctionRef};
 
 const LATEST: &str = "$LATEST";
 
-/// The settings of all functions. Cloning gives another handle to the same.
+/// Where the settings of events are found.
+pub(crate) trait EventLookup: Send + Sync + 'static {
+    /// What was set for the events of this function, or this version or alias of it; what holds where nothing was.
+    /// May wait for the disk.
+    fn find(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<EventConfig, String>;
+}
+
+/// The settings of functions from folders. Cloning gives another handle to the same.
 #[derive(Clone, Default)]
 pub(crate) struct EventConfigs(Arc<RwLock<BTreeMap<(FunctionName, String), EventConfig>>>);
 
@@ -23,10 +30,16 @@ impl EventConfigs {
         all.insert((name, qualifier.unwrap_or(LATEST).to_owned()), config);
     }
 
-    /// What is set, or what holds where nothing is.
-    pub(crate) fn get(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig {
+    /// What is set, if anything is.
+    pub(crate) fn get(&self, name: &FunctionName, qualifier: Option<&str>) -> Option<EventConfig> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.get(&(name.clone(), qualifier.unwrap_or(LATEST).to_owned())).cloned().unwrap_or_default()
+        all.get(&(name.clone(), qualifier.unwrap_or(LATEST).to_owned())).cloned()
+    }
+}
+
+impl EventLookup for EventConfigs {
+    fn find(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<EventConfig, String> {
+        Ok(self.get(name, qualifier).unwrap_or_default())
     }
 }
 
@@ -172,7 +185,7 @@ mod tests {
         let config = |retries| EventConfig { retries, ..EventConfig::default() };
         configs.set(name.clone(), None, config(0));
         configs.set(name.clone(), Some("live"), config(1));
-        let retries = |qualifier| configs.get(&name, qualifier).retries;
+        let retries = |qualifier| configs.find(&name, qualifier).unwrap().retries;
         assert_eq!((retries(None), retries(Some("$LATEST")), retries(Some("live"))), (0, 0, 1));
         assert_eq!(retries(Some("other")), events::RETRIES_MAX);
     }

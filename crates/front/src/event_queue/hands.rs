@@ -1,10 +1,12 @@
 //! What the queue asks of the rest of the server, as a trait: tests want to say how an attempt ends, and when.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use events::{Event, EventConfig};
 use protocol::FunctionName;
 
-use super::EventConfigs;
+use super::EventLookup;
 use crate::catalogue::LiveCatalogue;
 use crate::dispatch::{Dispatch, Request};
 use crate::hands::Work;
@@ -34,8 +36,8 @@ pub(crate) struct Answer {
 pub(crate) trait EventHands: Send + Sync + 'static {
     /// Has a function answer an event.
     fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt>;
-    /// What was set for the events of this function, or this version or alias.
-    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig;
+    /// What was set for the events of this function, or this version or alias; why that cannot be said.
+    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Result<EventConfig, String>>;
     /// How many events of a function may be tried at once.
     fn may_run(&self, name: &FunctionName) -> usize;
 }
@@ -44,7 +46,7 @@ pub(crate) trait EventHands: Send + Sync + 'static {
 pub(crate) struct Routes {
     pub(crate) dispatch: Dispatch,
     pub(crate) catalogue: LiveCatalogue,
-    pub(crate) configs: EventConfigs,
+    pub(crate) configs: Arc<dyn EventLookup>,
     /// Sandboxes of a function that does not say how many.
     pub(crate) concurrency: usize,
 }
@@ -80,8 +82,11 @@ impl EventHands for Routes {
         })
     }
 
-    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig {
-        self.configs.get(name, qualifier)
+    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Result<EventConfig, String>> {
+        let (configs, name, qualifier) =
+            (Arc::clone(&self.configs), name.clone(), qualifier.map(str::to_owned));
+        let found = tokio::task::spawn_blocking(move || configs.find(&name, qualifier.as_deref()));
+        Box::pin(async move { found.await.unwrap_or_else(|error| Err(error.to_string())) })
     }
 
     /// No more than can run: others of the function's queue are for clients that wait.

@@ -56,8 +56,8 @@ impl EventHands for Functions {
         })
     }
 
-    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> EventConfig {
-        self.configs.get(name, qualifier)
+    fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Result<EventConfig, String>> {
+        Box::pin(std::future::ready(self.configs.find(name, qualifier)))
     }
 
     fn may_run(&self, _: &FunctionName) -> usize {

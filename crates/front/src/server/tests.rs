@@ -1,5 +1,18 @@
 //! The whole server over real sockets, with real processes, on the double of a node.
 
+mod access;
+mod beside;
+mod deploys;
+mod events;
+mod javascript;
+mod limits;
+mod log_tail;
+mod logs;
+mod streaming;
+mod url;
+mod watch;
+
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
@@ -10,21 +23,10 @@ use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-mod access;
-mod log_tail;
-mod watch;
-
 use super::*;
 use crate::double::Double;
+use crate::functions::Catalogue;
 use crate::{Client, ClientError};
-
-mod beside;
-mod deploys;
-mod events;
-mod javascript;
-mod limits;
-mod streaming;
-mod url;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -441,6 +443,6 @@ fn an_interpreter_is_found_wherever_a_function_starts() {
         (".venv/bin/python", here.join(".venv/bin/python")),
         ("./python", here.join("python")),
     ] {
-        assert_eq!(findable(named.into()), found, "{named}");
+        assert_eq!(config::findable(named.into()), found, "{named}");
     }
 }

@@ -53,6 +53,7 @@ impl Caller {
         *request.method_mut() = hyper::Method::POST;
         *request.uri_mut() = self.path.parse().map_err(BenchError::ours("name the function"))?;
         request.headers_mut().insert("host", hyper::header::HeaderValue::from_static("127.0.0.1"));
+        self.sender.ready().await.map_err(called("call"))?; // The answer before has been read to its end.
         let started = Instant::now();
         let response = self.sender.send_request(request).await.map_err(called("call"))?;
         let (head, body) = response.into_parts();

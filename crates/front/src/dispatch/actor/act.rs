@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
 use super::{Actor, Cause, Held, Timer};
-use crate::log::Left;
+use crate::log::{Left, request_span};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -183,7 +183,12 @@ impl Actor {
             open.request.tail.iter().for_each(|slot| log.fill(slot));
         }
         let Request { revision, .. } = open.request;
-        self.setup.metrics.ended(&revision.function.name, Ending::of(&outcome), open.since.elapsed());
+        let (name, ending, after) = (&revision.function.name, Ending::of(&outcome), open.since.elapsed());
+        self.setup.metrics.ended(name, ending, after);
+        request_span(invocation).in_scope(|| {
+            let (version, ms) = (&revision.version, after.as_secs_f64() * 1000.0);
+            tracing::info!(target: "request", function = %name, %version, outcome = ending.as_str(), ms, "ended");
+        });
         open.listener.end(Ended { outcome, revision });
     }
 

@@ -1,0 +1,228 @@
+//! Cells: what a function can and cannot see and do, and that it sleeps and wakes all the same.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
+
+mod common;
+
+use common::{Ground, Server, Setup, until};
+use protocol::State;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+use testkit::{require, require_python};
+
+/// Tries what its event names, and says what came of each: `refused`, or what it got.
+const INTRUDER: &str = include_str!("common/intruder.py");
+
+/// Holds secrets, and says where.
+const VICTIM: &str = r#"
+import os
+SECRET = "s3cret-of-the-victim"
+
+def lambda_handler(event, context):
+    with open("/tmp/secret", "w") as file:
+        file.write(SECRET)
+    return {"api": os.environ["AWS_LAMBDA_RUNTIME_API"]}
+"#;
+
+fn in_cells() -> Setup {
+    Setup { args: vec!["--isolation", "cell"], ..Setup::default() }
+}
+
+/// Sleeps and wakes functions in cells, and asks them the same before and after.
+#[track_caller]
+fn check(functions: &[&str]) {
+    let ground = Ground::new();
+    functions.iter().for_each(|function| ground.example(function));
+    let server = Server::start_with(&ground, in_cells());
+    let ask = |function: &str| {
+        [json!({ "verify": true }), json!({ "n": 3 })].map(|event| server.invoke(function, &event).answer())
+    };
+    let before: Vec<_> = functions.iter().map(|function| ask(function)).collect();
+    for round in 0..2 {
+        server.sleep_all();
+        for (function, before) in functions.iter().zip(&before) {
+            let asleep = server.sandbox_of(function);
+            assert_eq!(asleep.state, State::Dedup, "{function}, round {round}");
+            assert_eq!(ask(function), *before, "{function}, round {round}");
+            let found = server.check(&asleep);
+            assert!(found.is_same() && found.pages_before > 0, "{function}, round {round}: {found:#?}");
+        }
+    }
+    server.stop();
+}
+
+#[test]
+fn python_functions_sleep_and_wake_in_cells() {
+    if require_python(&["numpy", "awslambdaric"]) {
+        check(&["hello", "numpy", "child"]);
+    }
+}
+
+#[test]
+fn a_shell_sleeps_and_wakes_in_a_cell() {
+    let curl = std::process::Command::new("curl").arg("--version").output().is_ok();
+    if require(curl, "curl", "install curl") {
+        check(&["shell"]);
+    }
+}
+
+#[test]
+fn an_intruder_sees_and_can_do_nothing() {
+    let ground = Ground::new();
+    ground.function("victim", VICTIM, "timeout_s = 20\n[environment]\nTOKEN = 'of-the-victim'\n");
+    ground.function("intruder", INTRUDER, "timeout_s = 60\n");
+    let server = Server::start_with(&ground, in_cells());
+    server.invoke("victim", &json!({})).answer();
+    let victim = server.sandbox_of("victim");
+    let event = json!({
+        "pid": victim.pid,
+        "files": [ground.functions().join("victim"), ground.data(), ground.path(), "/root/.cargo", "/root/.ssh", "/home", "/sys", "/run"],
+        "node": server.running.pid(),
+    });
+    let found = server.invoke("intruder", &event).answer();
+    let found = found.as_object().unwrap();
+    let got: Vec<_> = found.iter().filter(|(_, outcome)| *outcome != "refused").collect();
+    assert!(got.is_empty() && found.len() > 40, "{got:#?} of {}", found.len());
+    server.stop();
+}
+
+#[test]
+fn a_function_finds_its_files_and_who_it_is() {
+    let ground = Ground::new();
+    let code = "import os\ndef lambda_handler(event, context):\n    \
+                return [os.getcwd(), os.environ['LAMBDA_TASK_ROOT'], __file__, os.getuid(), os.uname().nodename]\n";
+    ground.function("who", code, "timeout_s = 20\n");
+    let server = Server::start_with(&ground, in_cells());
+    let who = server.invoke("who", &json!({})).answer();
+    let expected = json!(["/var/task", "/var/task", "/var/task/lambda_function.py", 1000, "sandbox"]);
+    assert_eq!(who, expected);
+    server.stop();
+}
+
+#[test]
+fn a_full_tmp_and_a_fork_bomb_stay_inside() {
+    let ground = Ground::new();
+    let code = r#"
+import os, signal
+
+def fill():
+    written = 0
+    try:
+        with open("/tmp/fill", "wb") as file:
+            while True:
+                written += file.write(bytes(1 << 20))
+                file.flush()
+    except OSError as error:
+        return [error.errno, written >> 20]
+
+def bomb():
+    children = []
+    try:
+        while len(children) < 200:
+            pid = os.fork()
+            if pid == 0:
+                signal.pause()
+            children.append(pid)
+    except OSError as error:
+        return [error.errno, len(children)]
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+def lambda_handler(event, context):
+    return {"fill": fill, "bomb": bomb}[event["do"]]()
+"#;
+    ground.function("greedy", code, "timeout_s = 60\ntmp_mb = 8\nprocesses = 20\n");
+    let server = Server::start_with(&ground, in_cells());
+    let ask = |what: &str| server.invoke("greedy", &json!({ "do": what })).answer();
+    let (no_space, no_process) = (28, 11);
+    let filled = ask("fill");
+    assert_eq!(filled[0], json!(no_space), "{filled}");
+    assert!(filled[1].as_u64().unwrap() <= 8, "{filled}");
+    let bombed = ask("bomb");
+    assert_eq!(bombed[0], json!(no_process), "{bombed}");
+    assert!(bombed[1].as_u64().unwrap() <= 20, "{bombed}");
+    server.stop();
+}
+
+/// Whoever loses parents is collected, and nothing of a cell outlives the node, asleep or awake.
+#[test]
+fn nothing_is_left_of_cells_when_the_node_is_killed() {
+    let ground = Ground::new();
+    let code = "import os, subprocess\ndef lambda_handler(event, context):\n    \
+                subprocess.run('setsid sleep 1000 >/dev/null 2>&1 & setsid true &', shell=True)\n    return os.getpid()\n";
+    ground.function("daemon", code, "timeout_s = 20\nkeep_warm_s = 3600\n");
+    for asleep in [false, true] {
+        let server = Server::start_with(&ground, in_cells());
+        server.invoke("daemon", &json!({})).answer();
+        if asleep {
+            server.sleep_all();
+        }
+        let pid = server.sandbox_of("daemon").pid;
+        let inhabitants = inhabitants(pid);
+        assert!(inhabitants.len() >= 3, "the keeper, the function, and its daemon: {inhabitants:?}");
+        server.running.signal(Signal::KILL);
+        until("all are dead", || inhabitants.iter().all(|pid| is_dead(*pid)));
+        drop(server);
+        ground.await_empty();
+    }
+}
+
+/// A keeper that dies takes its cell along, and the next invocation gets another.
+#[test]
+fn a_cell_dies_with_its_keeper() {
+    let ground = Ground::new();
+    ground.function(
+        "hello",
+        "import os\ndef lambda_handler(event, context):\n    return os.getpid()\n",
+        "timeout_s = 20\n",
+    );
+    let server = Server::start_with(&ground, in_cells());
+    for asleep in [false, true] {
+        let pid = server.invoke("hello", &json!({})).answer();
+        assert_eq!(pid, json!(2), "its number in its cell");
+        if asleep {
+            server.sleep_all();
+        }
+        let before = server.sandbox_of("hello");
+        let keeper = inhabitants(before.pid).into_iter().find(|pid| is_keeper(*pid)).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(keeper).unwrap(), Signal::KILL).unwrap();
+        until("the sandbox is gone", || server.sandboxes().iter().all(|sandbox| sandbox.id != before.id));
+    }
+    server.stop();
+}
+
+#[test]
+fn a_broken_cell_is_refused_with_a_reason() {
+    let ground = Ground::new();
+    ground.function("f", "def lambda_handler(event, context):\n    return 1\n", "");
+    let interpreter = ground.path().join("nowhere");
+    let server = Server::start_with(&ground, in_cells());
+    std::fs::rename(ground.functions().join("f"), interpreter).unwrap();
+    let answer: Value = server.invoke("f", &json!({})).json();
+    assert!(answer.to_string().contains("show "), "{answer}");
+    server.stop();
+}
+
+/// All processes of a cell, from one of them.
+fn inhabitants(of: i32) -> Vec<i32> {
+    let namespace = |pid: i32| std::fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let entries = std::fs::read_dir("/proc").unwrap();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| namespace(*pid).is_some_and(|one| Some(one) == namespace(of))).collect()
+}
+
+/// The first process of a pid namespace.
+fn is_keeper(pid: i32) -> bool {
+    status(pid).lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"))
+}
+
+/// It has no memory any more, and waits at most to be collected by the machine's first process, which takes its time.
+fn is_dead(pid: i32) -> bool {
+    !status(pid).contains("VmRSS")
+}
+
+fn status(pid: i32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default()
+}
