@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 use std::io::PipeReader;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use protocol::{FunctionName, SandboxId};
 use tokio::net::unix::pipe;
 use tracing::Span;
 
 use crate::log_store::LogStore;
+use crate::runtime_api::Telemetry;
 
 /// Longer lines are cut into pieces of this size: a function that never ends its line must not fill our memory.
 const LINE_BYTES_MAX: usize = 8 * 1024;
@@ -27,6 +28,8 @@ struct Inner {
     /// `None`: it cannot be watched, and is not read.
     pipe: Option<pipe::Receiver>,
     logs: LogStore,
+    /// Where the lines of the sandbox are told as well.
+    telemetry: OnceLock<Telemetry>,
     /// Whoever reads the pipe holds this, so that lines stay in their order.
     kept: Mutex<Kept>,
 }
@@ -53,7 +56,19 @@ impl Output {
         let pipe = pipe::Receiver::from_owned_fd(pipe.into());
         let pipe =
             pipe.inspect_err(|error| tracing::warn!(%sandbox, %error, "its output cannot be read")).ok();
-        Output(Arc::new(Inner { function, sandbox, pipe, logs, kept: Mutex::default() }))
+        Output(Arc::new(Inner {
+            function,
+            sandbox,
+            pipe,
+            logs,
+            telemetry: OnceLock::new(),
+            kept: Mutex::default(),
+        }))
+    }
+
+    /// From now on its lines are told there, too.
+    pub(crate) fn tell(&self, telemetry: Telemetry) {
+        drop(self.0.telemetry.set(telemetry)); // There is one telemetry of a sandbox.
     }
 
     /// Reads until every process of the sandbox has closed its end.
@@ -95,7 +110,7 @@ impl Output {
             }
             if byte == b'\n' || kept.pending.len() == LINE_BYTES_MAX {
                 let line = std::mem::take(&mut kept.pending);
-                self.emit(&mut kept, &line);
+                self.emit_own(&mut kept, &line);
             }
         }
         Ok(len)
@@ -105,8 +120,14 @@ impl Output {
         let mut kept = self.kept();
         if !kept.pending.is_empty() {
             let line = std::mem::take(&mut kept.pending);
-            self.emit(&mut kept, &line);
+            self.emit_own(&mut kept, &line);
         }
+    }
+
+    /// A line of the sandbox.
+    fn emit_own(&self, kept: &mut Kept, line: &[u8]) {
+        self.0.telemetry.get().into_iter().for_each(|telemetry| telemetry.line(line));
+        self.emit(kept, line);
     }
 
     /// Adds a line of the platform.

@@ -12,10 +12,11 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::ListenerExt;
 use bytes::Bytes;
 use protocol::{InvocationId, SandboxId};
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -25,6 +26,7 @@ use crate::dispatch::Message;
 use crate::outcome::{self, Outcome};
 use crate::stream::Beginning;
 use desk::{Desk, Phase};
+pub(crate) use telemetry::Telemetry;
 
 /// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
 pub(crate) const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
@@ -92,6 +94,7 @@ pub(crate) struct About {
 pub(crate) struct RuntimeApi {
     offers: mpsc::Sender<Offer>,
     desk: Arc<Mutex<Desk>>,
+    telemetry: Telemetry,
     server: JoinHandle<()>,
 }
 
@@ -105,7 +108,9 @@ impl RuntimeApi {
     ) -> RuntimeApi {
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
         let desk = Arc::new(Mutex::new(Desk::new(&about)));
+        let telemetry = Telemetry::default();
         let call = Call {
+            telemetry: telemetry.clone(),
             sandbox,
             about: Arc::new(about),
             desk: Arc::clone(&desk),
@@ -123,7 +128,7 @@ impl RuntimeApi {
                 tracing::warn!(%sandbox, %error, "its Runtime API ended");
             }
         });
-        RuntimeApi { offers, desk, server }
+        RuntimeApi { offers, desk, telemetry, server }
     }
 
     /// Hands over an invocation; false if the sandbox has not taken the one before.
@@ -131,8 +136,18 @@ impl RuntimeApi {
         let mut desk = lock(&self.desk);
         let Ok(place) = self.offers.try_reserve() else { return false };
         desk.begin(&offer); // Before the runtime can be through with it.
+        self.telemetry.platform(
+            "start",
+            || json!({ "requestId": offer.invocation.0, "tracing": { "value": offer.trace_id } }),
+        );
+        self.telemetry.work();
         place.send(offer);
         true
+    }
+
+    /// Where what happens in the sandbox is told.
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
     }
 
     /// Tells extensions that the sandbox will go at this time, in milliseconds since 1970. False: none wants to hear.
@@ -144,6 +159,7 @@ impl RuntimeApi {
 impl Drop for RuntimeApi {
     fn drop(&mut self) {
         self.server.abort();
+        self.telemetry.close();
     }
 }
 
@@ -168,6 +184,7 @@ fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
 struct Call {
     sandbox: SandboxId,
     about: Arc<About>,
+    telemetry: Telemetry,
     desk: Arc<Mutex<Desk>>,
     offers: Arc<tokio::sync::Mutex<mpsc::Receiver<Offer>>>,
     messages: mpsc::Sender<Message>,
@@ -186,6 +203,8 @@ fn router(call: Call) -> Router {
         .route("/2020-01-01/extension/event/next", get(extensions::next))
         .route("/2020-01-01/extension/init/error", post(extensions::init_error))
         .route("/2020-01-01/extension/exit/error", post(extensions::exit_error))
+        .route("/2022-07-01/telemetry", put(telemetry::subscribe))
+        .route("/2020-08-15/logs", put(telemetry::subscribe))
         .with_state(call)
 }
 
@@ -311,7 +330,12 @@ impl Call {
     async fn report_if_ready(&self) -> Result<(), Wrong> {
         let event = {
             let mut desk = self.desk();
-            match (desk.is_news(), &desk.phase) {
+            let is_news = desk.is_news();
+            if is_news {
+                self.telemetry.initialised();
+                self.telemetry.rest();
+            }
+            match (is_news, &desk.phase) {
                 (false, _) => return Ok(()),
                 (true, Phase::Snapshot) => RuntimeEvent::Snapshot,
                 (true, _) => RuntimeEvent::Ready,
@@ -338,6 +362,10 @@ impl Call {
             }
             desk.phase = Phase::Answered(invocation.clone());
         }
+        self.telemetry.platform("runtimeDone", || {
+            let status = if matches!(outcome, Outcome::Answer { .. }) { "success" } else { "failure" };
+            json!({ "requestId": invocation.0, "status": status })
+        });
         self.report(RuntimeEvent::Answered { invocation, outcome }).await
     }
 
@@ -393,5 +421,6 @@ mod desk;
 mod extensions;
 mod restore;
 mod streaming;
+mod telemetry;
 #[cfg(test)]
 mod tests;

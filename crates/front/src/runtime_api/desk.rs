@@ -116,12 +116,12 @@ impl Desk {
     /// The runtime has taken what was offered.
     pub(super) fn take(&mut self, phase: Phase) {
         self.phase = phase;
-        self.is_offered = false;
+        (self.is_told, self.is_offered) = (false, false);
     }
 
     /// An invocation is on its way to the runtime: those who want to hear of it do.
     pub(super) fn begin(&mut self, offer: &Offer) {
-        (self.is_told, self.is_offered) = (false, true);
+        self.is_offered = std::mem::take(&mut self.is_told);
         let event = json!({
             "eventType": "INVOKE",
             "deadlineMs": offer.deadline_ms as u64,

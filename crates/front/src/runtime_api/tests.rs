@@ -15,6 +15,7 @@ use super::*;
 mod extensions;
 mod restore;
 mod streaming;
+mod telemetry;
 
 /// Long enough for a Python to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);

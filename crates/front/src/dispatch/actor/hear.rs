@@ -92,8 +92,10 @@ impl Actor {
         let output = Output::new(output, revision.function.name.clone(), id, self.setup.logs.clone());
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
+        let api = RuntimeApi::serve(listener, id, about, self.messages.clone());
+        output.tell(api.telemetry().clone());
         Held {
-            api: RuntimeApi::serve(listener, id, about, self.messages.clone()),
+            api,
             log: Log::new(output, revision.function.memory_mb, started),
             sandbox,
             revision,

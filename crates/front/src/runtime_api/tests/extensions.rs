@@ -3,7 +3,12 @@
 use super::*;
 
 /// One call of an extension: status, the id in the answer, body.
-async fn ask(bench: &Bench, line: &str, header: (&str, &str), body: &'static str) -> (u16, String, String) {
+pub(super) async fn ask(
+    bench: &Bench,
+    line: &str,
+    header: (&str, &str),
+    body: &'static str,
+) -> (u16, String, String) {
     let mut client = bench.client().await;
     let (method, path) = line.split_once(' ').unwrap();
     let uri = format!("/2020-01-01/extension/{path}");
@@ -16,10 +21,10 @@ async fn ask(bench: &Bench, line: &str, header: (&str, &str), body: &'static str
     (parts.status.as_u16(), id.unwrap_or_default(), body)
 }
 
-const NAME: &str = "lambda-extension-name";
-const ID: &str = "lambda-extension-identifier";
+pub(super) const NAME: &str = "lambda-extension-name";
+pub(super) const ID: &str = "lambda-extension-identifier";
 
-async fn bench_with_extension() -> Bench {
+pub(super) async fn bench_with_extension() -> Bench {
     bench_of(About { extensions: vec!["outer".to_owned()], ..About::default() }).await
 }
 

@@ -55,7 +55,10 @@ done
 #[tokio::test]
 async fn an_extension_of_the_package_hears_of_invocations_and_of_the_end() {
     let heard = tempfile::NamedTempFile::new().unwrap();
-    let toml = format!("timeout_s = 20\nkeep_warm_s = 3600\n[environment]\nHEARD = {:?}", heard.path());
+    let toml = format!(
+        "timeout_s = 20\nconcurrency = 1\nkeep_warm_s = 3600\n[environment]\nHEARD = {:?}",
+        heard.path()
+    );
     let bench = bench_with(HANDLER, &toml, |config| {
         let root = config.data_dir.with_file_name("functions").join("f");
         let extension = root.join("extensions/listener");
