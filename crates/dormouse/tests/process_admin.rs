@@ -86,7 +86,14 @@ fn without_a_server_every_command_says_so() {
 #[test]
 fn misuse_is_told_with_code_two() {
     let ground = ground();
-    for args in [&["sleep"][..], &["sleep", "one"], &["fly"], &["serve"], &["run"], &["ps", "--all"]] {
+    for args in [
+        &["sleep"][..],
+        &["sleep", "one"],
+        &["fly"],
+        &["serve", "--listen", "here"],
+        &["run"],
+        &["ps", "--all"],
+    ] {
         check(&ground.run(args), 2, &["error: ", "--help"]);
     }
     let ran = ground.run(&["--log", "node=loud", "ps"]);
