@@ -23,13 +23,13 @@ use crate::stop::Stop;
   dormouse serve --listen 127.0.0.1:9000 --functions ./functions --data ./state --keep-warm 10
   dormouse serve --functions ./functions --metrics-listen 127.0.0.1:9001
   curl -d '{\"n\": 3}' http://127.0.0.1:9000/2015-03-31/functions/hello/invocations
-  aws lambda list-functions --endpoint-url http://127.0.0.1:9000
+  aws lambda list-functions --region us-east-1 --endpoint-url http://127.0.0.1:9000
   aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
 
-Each folder in --functions is a function: a lambda_function.py or an executable `bootstrap`, and a function.toml \
-where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, events). Functions that clients deploy (`dormouse \
-deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
+Each folder in --functions is a function: a lambda_function.py, an index.mjs or an executable `bootstrap`, and a \
+function.toml where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, url, snap_start, events). Functions that \
+clients deploy (`dormouse deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
 signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]

@@ -166,9 +166,13 @@ impl FunctionUrls {
         invocation: &InvocationId,
         url: &FunctionUrl,
         address: &Address,
-        head: request::Parts,
+        mut head: request::Parts,
         body: axum::body::Body,
     ) -> Response {
+        // A runtime would take these for what Lambda vouches for.
+        for name in ["x-amz-client-context", "x-amz-cognito-identity"] {
+            head.headers.remove(name);
+        }
         let permit = match self.door.place(&head.headers) {
             Ok(permit) => permit,
             Err(busy) => return busy.into_response(),

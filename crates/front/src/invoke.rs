@@ -25,6 +25,9 @@ use crate::room::{Place, Room};
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 
+/// What Lambda takes as client context. It reaches the runtime as a header, and runtimes have bounds for those.
+const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
+
 /// What every request needs.
 #[derive(Clone)]
 pub(crate) struct Door {
@@ -249,6 +252,9 @@ fn with_tail(mut response: Response, tail: Option<TailSlot>) -> Response {
 
 /// Clients send it in base64, runtimes get it as JSON. What is neither is not passed on.
 fn client_context(value: &HeaderValue) -> Option<HeaderValue> {
+    if value.len() > CLIENT_CONTEXT_BYTES_MAX {
+        return None;
+    }
     let bytes = crate::base64::decode(value.as_bytes())?;
     HeaderValue::from_bytes(&bytes).ok()
 }

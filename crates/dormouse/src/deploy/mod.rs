@@ -90,7 +90,11 @@ fn put(
 /// What Lambda has words for; the rest of a function.toml goes with the package.
 fn settings(function: &Function) -> Value {
     json!({
-        "Runtime": if function.runtime == Runtime::Python { "python3.12" } else { "provided.al2023" },
+        "Runtime": match function.runtime {
+            Runtime::Python => "python3.12",
+            Runtime::NodeJs => "nodejs20.x",
+            Runtime::Provided => "provided.al2023",
+        },
         "Handler": function.handler,
         "MemorySize": function.memory_mb,
         "Timeout": function.timeout.as_secs_f64().ceil() as u64, // Lambda knows whole seconds.

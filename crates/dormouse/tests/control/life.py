@@ -37,6 +37,11 @@ same(ask(client, "f")["key"], "new")
 refused("PreconditionFailedException", 412, client.update_function_configuration, FunctionName="f", Timeout=8,
         RevisionId=made["RevisionId"])
 
+# An interpreter that comes with a package would be asked what it is outside of any sandbox.
+refused("InvalidParameterValueException", 400, client.update_function_code, FunctionName="f",
+        ZipFile=package("", **{"function.toml": "python = 'mine'"}))
+same(ask(client, "f")["says"], "two")
+
 # Lists come in pages.
 for name in ("g", "a-long-name", "f-2"):
     create(client, name, answering(name))

@@ -2,12 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::settings::ARCHITECTURE;
 use crate::aws_error::AwsError;
 use crate::function_toml;
 
 /// Lambda's bound for all variables together, as JSON.
 const ENVIRONMENT_BYTES_MAX: usize = 4096;
+
+/// Of a setting that is only remembered.
+const REMEMBERED_BYTES_MAX: usize = 8 * 1024;
+const REMEMBERED_DEPTH_MAX: usize = 8;
 
 const HANDLER_LEN_MAX: usize = 128;
 const DESCRIPTION_LEN_MAX: usize = 256;
@@ -165,9 +171,33 @@ pub(super) fn alias(name: &str) -> Result<(), AwsError> {
     Ok(())
 }
 
+/// What is remembered without being understood is small and flat: what nests deeper than a parser follows could be
+/// written and never read again.
+pub(super) fn remembered(name: &str, value: &Value) -> Result<(), AwsError> {
+    let fits = value.to_string().len() <= REMEMBERED_BYTES_MAX && depth(value) <= REMEMBERED_DEPTH_MAX;
+    if fits { Ok(()) } else { Err(AwsError::invalid(&format!("{name} is too large, or nested too deeply."))) }
+}
+
+fn depth(value: &Value) -> usize {
+    match value {
+        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_only_remembered_is_small_and_flat() {
+        let nested =
+            |depth| (0..depth).fold(serde_json::json!(1), |value, _| serde_json::json!({ "a": value }));
+        assert!(remembered("LoggingConfig", &nested(REMEMBERED_DEPTH_MAX)).is_ok());
+        assert!(remembered("LoggingConfig", &nested(REMEMBERED_DEPTH_MAX + 1)).is_err());
+        assert!(remembered("KMSKeyArn", &"x".repeat(REMEMBERED_BYTES_MAX).into()).is_err());
+    }
 
     #[track_caller]
     fn check<T>(result: Result<T, AwsError>, accepted: bool) {

@@ -152,14 +152,20 @@ pub(super) fn function(
     record: &VersionRecord,
     tree: &Path,
 ) -> Result<Function, CatalogueError> {
-    let own = FunctionToml::read(&tree.join("function.toml"))?;
+    let toml = tree.join("function.toml");
+    let own = FunctionToml::read(&toml)?;
+    if own.python.is_some() {
+        // The interpreter is asked what it is before any cell is built, with the server's rights.
+        let why = "names a program of this machine: only functions from folders may do that".to_owned();
+        return Err(CatalogueError::Value { path: toml, key: "python".to_owned(), why });
+    }
     Ok(Function {
         name: name.clone(),
         root: tree.to_owned(),
         digest: digest(record),
         runtime: runtime(&record.runtime, tree),
         handler: record.handler.clone(),
-        python: own.python.map(|python| tree.join(python)),
+        python: None,
         memory_mb: record.memory_mb.into(),
         timeout: Duration::from_secs(record.timeout_s.into()),
         environment: record.environment.clone(),

@@ -165,6 +165,9 @@ fn now_ms() -> u64 {
 
 impl From<StoreError> for AwsError {
     fn from(error: StoreError) -> Self {
+        if let StoreError::TooLarge { .. } = error {
+            return AwsError::invalid(&error.to_string()); // What a client has said, in all.
+        }
         tracing::error!(%error, "catalogue");
         AwsError::service(error.to_string())
     }

@@ -115,6 +115,7 @@ impl Settings {
         ];
         for (name, value) in told {
             if let Some(value) = value {
+                checks::remembered(name, &value)?;
                 changed.told.insert(name.to_owned(), value);
             }
         }
