@@ -41,7 +41,8 @@ fn no_request_is_answered_by_a_5xx_or_hangs() {
     tool.current_dir(ground.path()).env("HOME", ground.path());
     tool.args(["-B", "-m", "schemathesis.cli", "run"]).arg(&document).args(["--url", &url]);
     tool.args(["--checks", "not_a_server_error", "--phases", "coverage,fuzzing", "--max-examples", EXAMPLES]);
-    tool.args(["--max-time", SECONDS, "--request-timeout", "30", "--workers", "4", "--continue-on-failure"]);
+    // One at a time: Python 3.11 counts the depth of its parser for all threads together, and fails by chance.
+    tool.args(["--max-time", SECONDS, "--request-timeout", "30", "--workers", "1", "--continue-on-failure"]);
     tool.args(["--generation-deterministic", "--warnings", "off", "--no-color"]);
     let ran = run(&mut tool);
     assert_eq!(ran.code, Some(0), "{}\n{}", ran.stdout, ran.stderr);
