@@ -30,6 +30,8 @@ pub struct Brain {
     revisions: BTreeMap<RevisionId, Revision>,
     /// Who stands in for a revision that has retired.
     successors: BTreeMap<RevisionId, Option<RevisionId>>,
+    /// The same revisions, in the order in which they retired.
+    retired: VecDeque<RevisionId>,
     groups: BTreeMap<FunctionName, Group>,
     account: Account,
     sandboxes: BTreeMap<SandboxId, Sandbox>,

@@ -7,6 +7,7 @@ mod story;
 use std::time::Duration;
 
 use brain::{Brain, Policy};
+use protocol::RevisionId;
 use story::{check, event, one_sandbox, plan, words};
 
 #[test]
@@ -127,4 +128,18 @@ fn an_unknown_revision_is_rejected() {
     let mut brain = Brain::new(Policy::Fixed);
     let actions = brain.handle(Duration::ZERO, event("invoke a"));
     assert_eq!(actions.iter().map(words).collect::<Vec<_>>(), ["reject a UnknownRevision"]);
+}
+
+#[test]
+fn the_one_that_retired_last_is_remembered_though_it_was_made_first() {
+    let mut brain = Brain::new(Policy::Fixed);
+    for id in 1..=1_200 {
+        brain.set_revision(RevisionId(id), story::name(), plan());
+    }
+    for id in 2..1_200 {
+        brain.handle(Duration::ZERO, event(&format!("retire {id} 1200")));
+    }
+    brain.handle(Duration::ZERO, event("retire 1 1200"));
+    let actions = brain.handle(Duration::ZERO, event("invoke a"));
+    assert_eq!(actions.iter().map(words).collect::<Vec<_>>(), ["start 1"], "its successor starts");
 }

@@ -218,6 +218,10 @@ impl SandboxHands for DoubleSandbox {
         Box::pin(async move { exit.wait_for(Option::is_some).await.unwrap().unwrap() })
     }
 
+    fn state(&self) -> State {
+        *self.state.lock().unwrap()
+    }
+
     fn record(&self) -> SandboxRecord {
         SandboxRecord {
             id: self.id,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, WakeError};
-use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, WakeRecord};
+use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 
 /// Work that a sandbox's driver does.
 pub(crate) type Work<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -33,6 +33,7 @@ pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn purge(&self);
     fn peak_bytes(&self) -> u64;
     fn exit(&self) -> Work<Exit>;
+    fn state(&self) -> State;
     fn record(&self) -> SandboxRecord;
 }
 
@@ -101,6 +102,10 @@ impl SandboxHands for Sandbox {
     fn exit(&self) -> Work<Exit> {
         let sandbox = self.clone();
         Box::pin(async move { Sandbox::exit(&sandbox).await })
+    }
+
+    fn state(&self) -> State {
+        Sandbox::state(self)
     }
 
     fn record(&self) -> SandboxRecord {

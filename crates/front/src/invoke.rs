@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -50,22 +50,20 @@ impl Door {
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Qualifier {
+struct Qualifier {
     #[serde(rename = "Qualifier")]
-    pub(crate) qualifier: Option<String>,
+    qualifier: Option<String>,
 }
 
 /// The route of the call.
-pub(crate) async fn invoke(
-    State(door): State<Door>,
-    Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub(crate) async fn invoke(State(door): State<Door>, asked: Asked) -> Response {
     let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
-    let asked = Asked { name, qualifier: query.qualifier, headers, body };
     let answered = door.answer(&invocation, asked).instrument(request_span(&invocation)).await;
+    identified(invocation, answered)
+}
+
+/// The response to the client, who is told which invocation it was.
+pub(crate) fn identified(invocation: InvocationId, answered: Result<Response, AwsError>) -> Response {
     let mut response = answered.unwrap_or_else(IntoResponse::into_response);
     if let Ok(id) = HeaderValue::try_from(invocation.0) {
         response.headers_mut().insert("x-amzn-requestid", id);
@@ -79,6 +77,19 @@ pub(crate) struct Asked {
     pub(crate) qualifier: Option<String>,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Asked {
+    type Rejection = Response;
+
+    async fn from_request(request: axum::extract::Request, state: &S) -> Result<Self, Response> {
+        let (mut head, body) = request.into_parts();
+        let name = Path::<String>::from_request_parts(&mut head, state).await;
+        let Path(name) = name.map_err(IntoResponse::into_response)?;
+        let query = Query::<Qualifier>::from_request_parts(&mut head, state).await;
+        let Query(Qualifier { qualifier }) = query.map_err(IntoResponse::into_response)?;
+        Ok(Self { name, qualifier, headers: head.headers, body })
+    }
 }
 
 impl Door {

@@ -1,8 +1,8 @@
 //! `InvokeWithResponseStream`: the answer goes out as an event stream, piece by piece.
 
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::extract::State;
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
@@ -13,27 +13,16 @@ use tracing::Instrument;
 use crate::aws_error::AwsError;
 use crate::dispatch::Ended;
 use crate::event_stream::{Failure, invoke_complete, payload_chunk};
-use crate::invoke::{Asked, Door, Qualifier, wants_tail};
+use crate::invoke::{Asked, Door, identified, wants_tail};
 use crate::log::{TailSlot, request_span};
 use crate::outcome::Outcome;
 use crate::stream::{Reply, Stream};
 
 /// The route of the call.
-pub(crate) async fn invoke(
-    State(door): State<Door>,
-    Path(name): Path<String>,
-    Query(query): Query<Qualifier>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+pub(crate) async fn invoke(State(door): State<Door>, asked: Asked) -> Response {
     let invocation = InvocationId(uuid::Uuid::new_v4().to_string());
-    let asked = Asked { name, qualifier: query.qualifier, headers, body };
     let answered = answer(&door, &invocation, asked).instrument(request_span(&invocation)).await;
-    let mut response = answered.unwrap_or_else(IntoResponse::into_response);
-    if let Ok(id) = HeaderValue::try_from(invocation.0) {
-        response.headers_mut().insert("x-amzn-requestid", id);
-    }
-    response
+    identified(invocation, answered)
 }
 
 async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {

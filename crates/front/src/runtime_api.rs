@@ -352,21 +352,23 @@ impl Call {
         }
     }
 
-    /// Reported before the sandbox hears 202: whatever it does then comes after.
+    /// Reported in the moment in which it counts as answered: whatever the sandbox does then comes after, also if it
+    /// does not wait for our 202.
     async fn answer(&self, invocation: InvocationId, outcome: Outcome) -> Result<(), Wrong> {
-        {
-            let mut desk = self.desk();
-            match &desk.phase {
-                Phase::Serving(current) | Phase::Streaming(current) if *current == invocation => {}
-                _ => return Err(Wrong::Order), // Another answer came while the body was read.
-            }
-            desk.phase = Phase::Answered(invocation.clone());
+        let place = self.messages.reserve().await.map_err(|_| Wrong::Closed)?;
+        let mut desk = self.desk();
+        match &desk.phase {
+            Phase::Serving(current) | Phase::Streaming(current) if *current == invocation => {}
+            _ => return Err(Wrong::Order), // Another answer came while the body was read.
         }
+        desk.phase = Phase::Answered(invocation.clone());
         self.telemetry.platform("runtimeDone", || {
             let status = if matches!(outcome, Outcome::Answer { .. }) { "success" } else { "failure" };
             json!({ "requestId": invocation.0, "status": status })
         });
-        self.report(RuntimeEvent::Answered { invocation, outcome }).await
+        let event = RuntimeEvent::Answered { invocation, outcome };
+        place.send(Message::Runtime { sandbox: self.sandbox, event });
+        Ok(())
     }
 
     async fn report(&self, event: RuntimeEvent) -> Result<(), Wrong> {

@@ -246,16 +246,16 @@ impl Driver {
         match restore(&self.body, &mut asleep, &node, &self.working_set) {
             Ok((mut restored, record)) => {
                 tracing::debug!(sandbox = %self.inner.id, ?record, "awake");
+                self.lazy = restored.lazy.take();
+                self.note_lazy(); // Before anybody can give it an invocation.
                 let _ = self.inner.step(Event::Restored); // From `Restoring`: always fits.
                 let mut facts = self.inner.facts();
                 facts.wakes += 1;
                 facts.last_wake = Some(record.clone());
-                if restored.lazy.is_none() {
+                if self.lazy.is_none() {
                     self.forget_manifests(&mut facts.manifests);
                 }
                 drop(facts);
-                self.lazy = restored.lazy.take();
-                self.note_lazy(); // Before anybody can give it an invocation.
                 node.counters.wakes.fetch_add(1, Ordering::Relaxed);
                 Ok(Some((record, restored)))
             }

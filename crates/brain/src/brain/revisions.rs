@@ -111,8 +111,10 @@ impl Brain {
 
     fn remember(&mut self, id: RevisionId, successor: Option<RevisionId>) {
         self.successors.insert(id, successor);
-        if self.successors.len() > RETIRED_MAX {
-            self.successors.pop_first();
+        self.retired.push_back(id);
+        if self.retired.len() > RETIRED_MAX {
+            // The one that retired first, which need not be the one that was made first.
+            self.retired.pop_front().map(|oldest| self.successors.remove(&oldest));
         }
     }
 

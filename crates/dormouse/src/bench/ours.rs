@@ -13,8 +13,8 @@ use super::keep::{Asleep, Keep, Woken, micros_since};
 use super::line::Line;
 use super::workshop::{Kind, Workshop};
 
-/// What woke without its whole memory has it soon.
-const ALL_BACK_WITHIN: Duration = Duration::from_secs(5);
+/// What woke without its whole memory has it within 3 seconds, on a machine with nothing else to do.
+const ALL_BACK_WITHIN: Duration = Duration::from_secs(60);
 /// How often to look. A look reads `/proc` for each sandbox.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 

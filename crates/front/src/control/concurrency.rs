@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
-use super::call::{Answer, Call, listed};
+use super::call::{Answer, Call};
 use super::live::{self, Effect};
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
@@ -137,17 +137,15 @@ pub(super) fn get_provisioned(control: &Control, call: &Call) -> Result<Answer, 
 }
 
 fn list_provisioned(control: &Control, call: &Call) -> Result<Answer, AwsError> {
-    let name = call.whole_function()?;
-    let reader = control.store.read()?;
-    control.function(&reader, &name)?;
-    let records = reader.of::<ProvisionedRecord>(&name)?.into_iter();
-    let items = records.map(|(qualifier, record)| {
-        let mut item = control.provisioned(&reader, &name, &qualifier, &record)?;
-        item["FunctionArn"] = control.arn(&name, Some(&qualifier)).into();
-        Ok((qualifier, item))
-    });
-    let items: Vec<(String, Value)> = items.collect::<Result<_, AwsError>>()?;
-    Ok(listed("ProvisionedConcurrencyConfigs", call.page(items)?).into())
+    control.list(
+        call,
+        "ProvisionedConcurrencyConfigs",
+        |look, name, qualifier, record: &ProvisionedRecord| {
+            let mut item = control.provisioned(look, name, qualifier, record)?;
+            item["FunctionArn"] = control.arn(name, Some(qualifier)).into();
+            Ok(item)
+        },
+    )
 }
 
 pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answer, AwsError> {

@@ -8,7 +8,7 @@ use protocol::FunctionName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, listed};
+use super::call::{Answer, Call};
 use super::{Control, checks, now_ms};
 use crate::aws_error::AwsError;
 use crate::event_queue::{Destinations, EventLookup, parse};
@@ -82,6 +82,18 @@ impl EventLookup for Control {
             on_failure: target(record.on_failure),
             dead_letter: target(version.and_then(|version| version.dead_letter)),
         })
+    }
+
+    fn knows(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<bool, String> {
+        if self.folders.contains_key(name) {
+            return self.folder_events.knows(name, qualifier);
+        }
+        let reader = self.store.read().map_err(|error| error.to_string())?;
+        match self.version(&reader, name, qualifier) {
+            Ok(_) => Ok(true),
+            Err(error) if error.status() == 404 => Ok(false),
+            Err(error) => Err(format!("{error:?}")),
+        }
     }
 }
 
@@ -164,11 +176,7 @@ pub(super) fn delete(control: &Control, call: &Call) -> Result<Answer, AwsError>
 }
 
 pub(super) fn list(control: &Control, call: &Call) -> Result<Answer, AwsError> {
-    let name = call.whole_function()?;
-    let reader = control.store.read()?;
-    control.function(&reader, &name)?;
-    let records = reader.of::<EventInvokeRecord>(&name)?.into_iter();
-    let items = records
-        .map(|(qualifier, record)| (qualifier.clone(), control.event_invoke(&name, &qualifier, &record)));
-    Ok(listed("FunctionEventInvokeConfigs", call.page(items.collect())?).into())
+    control.list(call, "FunctionEventInvokeConfigs", |_, name, qualifier, record: &EventInvokeRecord| {
+        Ok(control.event_invoke(name, qualifier, record))
+    })
 }

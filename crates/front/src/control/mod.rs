@@ -27,10 +27,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use catalogue::{
-    AliasRecord, CatalogueStore, FunctionRecord, LATEST, Look, Packages, StoreError, Trees, VersionRecord,
-    Writer,
+    AliasRecord, CatalogueStore, FunctionRecord, LATEST, Look, Packages, Reader, Record, StoreError, Trees,
+    VersionRecord, Writer,
 };
 use protocol::FunctionName;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub use open::DeployedError;
@@ -41,6 +42,7 @@ use crate::deploy::Deployer;
 use crate::dispatch::arn;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
+use call::{Answer, Call, listed};
 use live::Effect;
 
 /// Calls that are read or carried out at the same time; the largest needs 200 MB. Others wait, unread.
@@ -99,6 +101,25 @@ impl Control {
     fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
         let qualifier = qualifier.filter(|qualifier| *qualifier != LATEST);
         AwsError::not_found(format!("Function not found: {}", self.arn(name, qualifier)))
+    }
+
+    /// A page of all records of one kind that a function has.
+    fn list<R: Record>(
+        &self,
+        call: &Call,
+        title: &str,
+        show: impl Fn(&Reader, &FunctionName, &str, &R) -> Result<Value, AwsError>,
+    ) -> Result<Answer, AwsError> {
+        let name = call.whole_function()?;
+        let reader = self.store.read()?;
+        self.function(&reader, &name)?;
+        let records = reader.of::<R>(&name)?.into_iter();
+        let items = records.map(|(qualifier, record)| {
+            let shown = show(&reader, &name, &qualifier, &record)?;
+            Ok((qualifier, shown))
+        });
+        let items = items.collect::<Result<Vec<_>, AwsError>>()?;
+        Ok(listed(title, call.page(items)?).into())
     }
 
     /// The function, deployed or from a folder.

@@ -6,7 +6,7 @@ use protocol::FunctionName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::call::{Answer, Call, listed};
+use super::call::{Answer, Call};
 use super::live::{self, Effect};
 use super::{Control, now_ms, shape};
 use crate::aws_error::AwsError;
@@ -149,11 +149,7 @@ pub(super) fn delete(control: &Control, call: &Call) -> Result<Answer, AwsError>
 }
 
 pub(super) fn list(control: &Control, call: &Call) -> Result<Answer, AwsError> {
-    let name = call.whole_function()?;
-    let reader = control.store.read()?;
-    control.function(&reader, &name)?;
-    let records = reader.of::<UrlRecord>(&name)?.into_iter();
-    let items =
-        records.map(|(qualifier, record)| (qualifier.clone(), control.url(&name, &qualifier, &record)));
-    Ok(listed("FunctionUrlConfigs", call.page(items.collect())?).into())
+    control.list(call, "FunctionUrlConfigs", |_, name, qualifier, record: &UrlRecord| {
+        Ok(control.url(name, qualifier, record))
+    })
 }

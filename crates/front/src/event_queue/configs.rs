@@ -16,6 +16,9 @@ pub(crate) trait EventLookup: Send + Sync + 'static {
     /// What was set for the events of this function, or this version or alias of it; what holds where nothing was.
     /// May wait for the disk.
     fn find(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<EventConfig, String>;
+    /// Whether there is such a function, or version or alias of it, though it may not be served now. May wait for the
+    /// disk.
+    fn knows(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<bool, String>;
 }
 
 /// The settings of functions from folders. Cloning gives another handle to the same.
@@ -40,6 +43,10 @@ impl EventConfigs {
 impl EventLookup for EventConfigs {
     fn find(&self, name: &FunctionName, qualifier: Option<&str>) -> Result<EventConfig, String> {
         Ok(self.get(name, qualifier).unwrap_or_default())
+    }
+
+    fn knows(&self, _: &FunctionName, _: Option<&str>) -> Result<bool, String> {
+        Ok(false) // Served as long as the server runs: what is not, is not there.
     }
 }
 

@@ -51,10 +51,26 @@ pub(crate) struct Routes {
     pub(crate) concurrency: usize,
 }
 
+impl Routes {
+    /// Nothing answers under this name. A function that could not be brought back when the server started is there
+    /// still, and its events wait for the next start.
+    fn of_unserved(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt> {
+        let (configs, name, qualifier) =
+            (Arc::clone(&self.configs), name.clone(), qualifier.map(str::to_owned));
+        let known = tokio::task::spawn_blocking(move || configs.knows(&name, qualifier.as_deref()));
+        Box::pin(async move {
+            match known.await {
+                Ok(Ok(false)) => Attempt::NoFunction,
+                _ => Attempt::Refused,
+            }
+        })
+    }
+}
+
 impl EventHands for Routes {
     fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt> {
         let Some(revision) = self.catalogue.resolve(name, qualifier, crate::invoke::random_share) else {
-            return Box::pin(std::future::ready(Attempt::NoFunction));
+            return self.of_unserved(name, qualifier);
         };
         let request = Request {
             invocation: event.invocation.clone(),

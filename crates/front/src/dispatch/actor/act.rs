@@ -114,7 +114,7 @@ impl Actor {
     /// Extensions of one that idles may hear of it, and have a moment to end; one that sleeps is not woken for it.
     fn purge(&mut self, id: SandboxId) {
         let Some(held) = self.held.get(&id) else { return };
-        let idles = held.serving.is_none() && held.sandbox.record().state == State::Warm;
+        let idles = held.serving.is_none() && held.sandbox.state() == State::Warm;
         let deadline = SystemTime::now() + SHUTDOWN_MAX;
         let since_1970 = deadline.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         if idles && held.api.shut_down(since_1970.as_millis() as u64) {
