@@ -261,7 +261,7 @@ async fn response(
         return streaming::respond(&call, invocation, content_type(&headers), body).await;
     }
     call.check_serving(&invocation)?; // Before megabytes are read for nothing.
-    match body::read(body, RESPONSE_BYTES_MAX).await {
+    match body::of_sandbox(body, RESPONSE_BYTES_MAX).await {
         Ok(payload) => {
             let outcome = Outcome::Answer { payload, content_type: content_type(&headers) };
             call.answer(invocation, outcome).await?;
@@ -271,7 +271,7 @@ async fn response(
             call.answer(invocation, outcome::too_large(len, RESPONSE_BYTES_MAX)).await?;
             Err(Wrong::TooLarge)
         }
-        Err(body::ReadError::Broken) => Err(Wrong::Closed),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -294,13 +294,13 @@ async fn error(
 ) -> Result<StatusCode, Wrong> {
     let invocation = InvocationId(id);
     call.check_serving(&invocation)?;
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = body::of_sandbox(body, ERROR_BYTES_MAX).await?;
     call.answer(invocation, outcome::function_error(payload, error_kind(&headers, ERROR_TYPE))).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
 async fn init_error(State(call): State<Call>, body: Body) -> Result<StatusCode, Wrong> {
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = body::of_sandbox(body, ERROR_BYTES_MAX).await?;
     {
         let mut desk = call.desk();
         if desk.phase != Phase::Init {
@@ -392,7 +392,7 @@ impl From<body::ReadError> for Wrong {
     fn from(error: body::ReadError) -> Self {
         match error {
             body::ReadError::TooLarge(_) => Wrong::TooLarge,
-            body::ReadError::Broken => Wrong::Closed,
+            _ => Wrong::Closed,
         }
     }
 }

@@ -42,11 +42,15 @@ use crate::deploy::Deployer;
 use crate::dispatch::arn;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
+use crate::room::Room;
 use call::{Answer, Call, listed};
 use live::Effect;
 
-/// Calls that are read or carried out at the same time; the largest needs 200 MB. Others wait, unread.
+/// Calls that are carried out at the same time; the largest needs 200 MB. Others wait.
 const CALLS_MAX: usize = 4;
+
+/// What calls may hold in memory while they are read and wait: seven packages of the largest.
+const ROOM_BYTES: usize = 512 * 1024 * 1024;
 
 /// What every call needs.
 pub(crate) struct Control {
@@ -65,6 +69,7 @@ pub(crate) struct Control {
     url_host: String,
     /// By id: looked up at each request to one.
     urls: RwLock<BTreeMap<String, FunctionUrl>>,
+    room: Room,
     permits: Arc<Semaphore>,
     /// Held from a change of the records until sandboxes follow it, so that both happen in the same order.
     turn: Mutex<()>,

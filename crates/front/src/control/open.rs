@@ -11,12 +11,13 @@ use catalogue::{
 use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
-use super::{CALLS_MAX, Control, limits, live};
+use super::{CALLS_MAX, Control, ROOM_BYTES, limits, live};
 use crate::deploy::Deployer;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
 use crate::function_url::FunctionUrl;
 use crate::functions::{Catalogue, CatalogueError, Function};
+use crate::room::Room;
 
 /// The catalogue of deployed functions cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +76,7 @@ impl Control {
             region: region.to_owned(),
             url_host,
             urls: RwLock::default(),
+            room: Room::of(ROOM_BYTES),
             permits: Arc::new(Semaphore::new(CALLS_MAX)),
             turn: Mutex::default(),
         };

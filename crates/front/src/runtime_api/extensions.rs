@@ -34,7 +34,7 @@ pub(super) async fn register(
 ) -> Result<Response, Wrong> {
     let name = headers.get(NAME).and_then(|name| name.to_str().ok());
     let name = name.ok_or(Wrong::Extension("Extension.MissingExtensionName"))?.to_owned();
-    let body = body::read(body, REGISTER_BYTES_MAX).await?;
+    let body = body::of_sandbox(body, REGISTER_BYTES_MAX).await?;
     let Register { events } =
         serde_json::from_slice(&body).map_err(|_| Wrong::Extension("InvalidRequestFormat"))?;
     let mut wants = Wants::default();
@@ -105,7 +105,7 @@ pub(super) async fn exit_error(
 async fn failed(call: &Call, headers: &HeaderMap, body: Body) -> Result<Bytes, Wrong> {
     let id = identifier(headers)?;
     let name = call.desk().extension(&id)?.name.clone();
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = body::of_sandbox(body, ERROR_BYTES_MAX).await?;
     tracing::warn!(sandbox = %call.sandbox, %name, "an extension failed");
     if payload.is_empty() {
         let kind = super::error_kind(headers, "lambda-extension-function-error-type");

@@ -32,7 +32,7 @@ pub(super) async fn error(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Wrong> {
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = body::of_sandbox(body, ERROR_BYTES_MAX).await?;
     let (offer, _) = {
         let mut desk = call.desk();
         let pending = desk.pending.take().ok_or(Wrong::Order)?;

@@ -125,7 +125,7 @@ pub(super) async fn subscribe(
     body: Body,
 ) -> Result<(StatusCode, &'static str), Wrong> {
     let id = extensions::identifier(&headers)?;
-    let body = body::read(body, SUBSCRIBE_BYTES_MAX).await?;
+    let body = body::of_sandbox(body, SUBSCRIBE_BYTES_MAX).await?;
     {
         let mut desk = call.desk();
         desk.extension(&id)?;

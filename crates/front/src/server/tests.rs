@@ -8,6 +8,7 @@ mod javascript;
 mod limits;
 mod log_tail;
 mod logs;
+mod stalls;
 mod streaming;
 mod url;
 mod watch;
