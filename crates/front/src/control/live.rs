@@ -180,6 +180,8 @@ pub(super) fn function(
         file_mb: record.tmp_mb.into(),
         snap_start: record.snap_start,
         tmp_mb: record.tmp_mb.into(),
+        network: own.network,
+        is_deployed: true,
         url: None,                              // Its URLs are records of their own,
         events: events::EventConfig::default(), // and so is what becomes of its events.
         throttles: true,

@@ -4,18 +4,16 @@ use std::io::PipeReader;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::net::TcpListener;
-
 use crate::catalogue::Revision;
 use crate::extension_files;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::{Individual, Launcher};
-use crate::runtime_api::{self, About};
+use crate::runtime_api::{About, INSIDE_PORT, Link};
 
 /// A sandbox that was launched and has not been served yet.
 pub(crate) struct Launched {
     pub(super) sandbox: Arc<dyn SandboxHands>,
-    pub(super) listener: TcpListener,
+    pub(super) link: Link,
     pub(super) output: PipeReader,
     /// When its process was about to be started.
     pub(super) started: Instant,
@@ -28,8 +26,12 @@ pub(super) async fn launch(
     node: Arc<dyn NodeHands>,
     revision: Arc<Revision>,
 ) -> Result<Launched, String> {
-    let listener = runtime_api::bind().await.map_err(|error| format!("bind a port: {error}"))?;
-    let port = listener.local_addr().map_err(|error| format!("bind a port: {error}"))?.port();
+    let no_port = |error| format!("bind a port: {error}");
+    let link = match launcher.network(&revision.function).is_own() {
+        true => None, // It is made with the cell.
+        false => Some(Link::of_machine().await.map_err(no_port)?),
+    };
+    let port = link.as_ref().map_or(Ok(INSIDE_PORT), Link::port).map_err(no_port)?;
     let blocking = tokio::task::spawn_blocking(move || {
         let (output, stdout) = std::io::pipe().map_err(|error| format!("make a pipe: {error}"))?;
         let stderr = stdout.try_clone().map_err(|error| format!("make a pipe: {error}"))?;
@@ -52,7 +54,12 @@ pub(super) async fn launch(
         Ok::<_, String>((sandbox, output, started, about))
     });
     let (sandbox, output, started, about) = blocking.await.map_err(|error| format!("launch: {error}"))??;
-    Ok(Launched { sandbox, listener, output, started, about })
+    let link = match (link, sandbox.take_sockets()) {
+        (Some(link), _) => link,
+        (None, Some(sockets)) => Link::inside(sockets).map_err(no_port)?,
+        (None, None) => return Err("its cell came without a Runtime API".to_owned()),
+    };
+    Ok(Launched { sandbox, link, output, started, about })
 }
 
 /// An error and what is behind it, in one line.
