@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::body::{self, TooLarge};
+use crate::connections;
 use crate::dispatch::Message;
 use crate::outcome::{self, Outcome};
 use crate::stream::Beginning;
@@ -119,9 +120,7 @@ impl RuntimeApi {
             }
         });
         let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router(call)).await {
-                tracing::warn!(%sandbox, %error, "its Runtime API ended");
-            }
+            connections::serve_sandbox(listener, router(call)).await;
         });
         RuntimeApi { offers, desk, telemetry, server }
     }
