@@ -139,26 +139,26 @@ pub(crate) async fn discard(mut body: Body) {
 /// The whole body of a client's request, if it is not longer than `limit`. `place` is room for all of it then.
 pub(crate) async fn read(body: Body, limit: usize, place: &mut Place) -> Result<Bytes, ReadError> {
     let sender = Sender::Client { since: Instant::now() };
-    collect(sender, body, limit, |len| place.grow(len).map_err(|_| ReadError::NoRoom)).await
+    collect(sender, body, limit, place).await
 }
 
-/// The whole body of what a sandbox sends.
-pub(crate) async fn of_sandbox(body: Body, limit: usize) -> Result<Bytes, ReadError> {
-    collect(Sender::Sandbox, body, limit, |_| Ok(())).await
+/// The same of what a sandbox sends.
+pub(crate) async fn of_sandbox(body: Body, limit: usize, place: &mut Place) -> Result<Bytes, ReadError> {
+    collect(Sender::Sandbox, body, limit, place).await
 }
 
 async fn collect(
     sender: Sender,
     mut body: Body,
     limit: usize,
-    mut make_room: impl FnMut(usize) -> Result<(), ReadError>,
+    place: &mut Place,
 ) -> Result<Bytes, ReadError> {
     let mut kept = Joined::default();
     let mut len = 0u64;
     while let Some(data) = sender.next(&mut body, len).await? {
         len += data.len() as u64;
         if len <= limit as u64 {
-            make_room(len as usize)?;
+            place.grow(len as usize).map_err(|_| ReadError::NoRoom)?;
             kept.push(data);
         } else {
             kept = Joined::default(); // Nobody wants it any more.
@@ -215,7 +215,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sandbox_may_sleep_in_the_middle() {
         let body = trickle(Duration::from_secs(3600), [1, 2, 3]);
-        assert_eq!(of_sandbox(body, ROOM).await.unwrap().len(), 6);
+        let mut place = Room::of(ROOM).enter().unwrap();
+        assert_eq!(of_sandbox(body, ROOM, &mut place).await.unwrap().len(), 6);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@ mod beside;
 mod deploys;
 mod events;
 mod javascript;
+mod kept;
 mod limits;
 mod log_tail;
 mod logs;
