@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::call::{Answer, Call};
-use super::live::{self, Effect};
+use super::live;
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
@@ -158,7 +158,7 @@ pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answe
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
         change.writer.remove::<ProvisionedRecord>(&name, &qualifier)?;
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         Ok(())
     })?;
     Ok(Answer::nothing())
