@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::call::{Answer, Call};
-use super::live;
+use super::live::{self, Effect};
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
