@@ -92,6 +92,11 @@ impl Launcher {
         Ok(Self { runtime_dir, region, secret, interpreters, isolation, network })
     }
 
+    /// Whether sandboxes are kept apart from each other.
+    pub(crate) fn has_cells(&self) -> bool {
+        self.isolation == Isolation::Cell
+    }
+
     /// Which network its sandboxes have.
     pub(crate) fn network(&self, function: &Function) -> Network {
         self.isolation.network(function, self.network)
