@@ -1,6 +1,6 @@
 //! Errors of the Lambda API: a status, a type in a header, and a message.
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::AcceptError;
 use serde_json::json;
@@ -44,6 +44,12 @@ impl AwsError {
     pub(crate) fn too_large(limit: usize) -> Self {
         let message = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
+    }
+
+    /// The connection is closed: what would still come on it is not waited for.
+    pub(crate) fn too_slow() -> Self {
+        let message = "The request was not sent within the time allowed: send it again".to_owned();
+        Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
     }
 
     /// More than an asynchronous invocation may carry.
@@ -180,6 +186,9 @@ impl IntoResponse for AwsError {
         }
         let mut response = (self.status, axum::Json(body)).into_response();
         response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }

@@ -1,6 +1,7 @@
 //! Changes of the catalogue while the server runs, so that no invocation is lost: dispatch learns of the new revision,
 //! then requests find it, then the old one retires.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,6 +116,30 @@ impl Deployer {
         limits.provision(name, version, wanted)?;
         self.0.dispatch.provision(revision.id, wanted).await;
         Ok(())
+    }
+
+    /// The same for all these versions of a function, or none; those that are not served get theirs when they are.
+    pub(crate) async fn provision_all(
+        &self,
+        name: &FunctionName,
+        wanted: &BTreeMap<Version, usize>,
+    ) -> Result<(), LimitError> {
+        let mut limits = self.0.limits.lock().await;
+        limits.provision_all(name, wanted)?;
+        for (version, wanted) in wanted {
+            if let Some(revision) = self.revision(name, *version) {
+                self.0.dispatch.provision(revision.id, *wanted).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this can be promised. Nothing is.
+    pub(crate) async fn check(
+        &self,
+        promise: impl FnOnce(&mut Limits) -> Result<(), LimitError>,
+    ) -> Result<(), LimitError> {
+        promise(&mut self.0.limits.lock().await.clone())
     }
 
     /// How far that is; `None`: there is no such version.

@@ -25,6 +25,10 @@ use crate::room::{Place, Room};
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
 
+/// What requests may hold in memory together: 512 of the largest, or 200,000 small ones, more than a machine has
+/// sandboxes for.
+const ROOM_BYTES: usize = 512 * REQUEST_BYTES_MAX;
+
 /// What Lambda takes as client context. It reaches the runtime as a header, and runtimes have bounds for those.
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
 
@@ -45,7 +49,7 @@ impl Door {
         events: EventQueue,
         region: Arc<str>,
     ) -> Self {
-        Self { dispatch, catalogue, events, region, room: Room::new() }
+        Self { dispatch, catalogue, events, region, room: Room::of(ROOM_BYTES) }
     }
 }
 
@@ -94,10 +98,10 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let _place = self.place(&asked.headers)?;
+        let mut place = self.place()?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
-        let mut request = self.request(invocation, asked).await?;
+        let mut request = self.request(invocation, asked, &mut place).await?;
         match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
                 request.tail = tail.clone();
@@ -115,9 +119,9 @@ impl Door {
         }
     }
 
-    /// Room for a request with these headers, until it is dropped.
-    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
-        self.room.take(headers)
+    /// Room for a request, until it is dropped.
+    pub(crate) fn place(&self) -> Result<Place, AwsError> {
+        Ok(self.room.enter()?)
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {
@@ -125,9 +129,15 @@ impl Door {
     }
 
     /// What is to be done for a request as it came in.
-    pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
-        let target = self.find(&asked.name, asked.qualifier)?;
-        let payload = read_payload(asked.body).await?;
+    pub(crate) async fn request(
+        &self,
+        invocation: &InvocationId,
+        asked: Asked,
+        place: &mut Place,
+    ) -> Result<Request, AwsError> {
+        self.find(&asked.name, asked.qualifier.clone())?; // Before megabytes are read for nothing,
+        let payload = read_payload(asked.body, place).await?;
+        let target = self.find(&asked.name, asked.qualifier)?; // and again: a deploy may have come in between.
         Ok(request(invocation, target, payload, &asked.headers))
     }
 
@@ -207,15 +217,18 @@ pub(crate) fn random_share() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
 
-async fn read_payload(body: Body) -> Result<Bytes, AwsError> {
-    let payload = body::read(body, REQUEST_BYTES_MAX).await.map_err(|error| match error {
-        body::ReadError::TooLarge(_) => AwsError::too_large(REQUEST_BYTES_MAX),
-        body::ReadError::Broken => AwsError::invalid("the request broke off"),
-    })?;
+/// What a function is called with, whatever it is.
+pub(crate) async fn read_body(body: Body, place: &mut Place) -> Result<Bytes, AwsError> {
+    let read = body::read(body, REQUEST_BYTES_MAX, place).await;
+    read.map_err(|error| error.told(|| AwsError::too_large(REQUEST_BYTES_MAX)))
+}
+
+async fn read_payload(body: Body, place: &mut Place) -> Result<Bytes, AwsError> {
+    let payload = read_body(body, place).await?;
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}")); // As Lambda does: no event is an empty event.
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+    match body::work(&payload, |json| serde_json::from_slice::<serde::de::IgnoredAny>(json)).await {
         Ok(_) => Ok(payload),
         Err(error) => Err(AwsError::not_json(&error)),
     }

@@ -10,6 +10,7 @@ mod base64;
 mod body;
 mod catalogue;
 mod client;
+mod connections;
 mod control;
 mod deploy;
 mod digest;

@@ -133,6 +133,22 @@ impl Limits {
         Ok(())
     }
 
+    /// All of a function's, or none; those that become fewer first, to make room.
+    pub(crate) fn provision_all(
+        &mut self,
+        name: &FunctionName,
+        wanted: &BTreeMap<Version, usize>,
+    ) -> Result<(), LimitError> {
+        let mut changed = self.clone();
+        let (more, fewer): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|(version, wanted)| **wanted > self.provisioned(name, **version));
+        for (version, wanted) in fewer.into_iter().chain(more) {
+            changed.provision(name, *version, *wanted)?;
+        }
+        *self = changed;
+        Ok(())
+    }
+
     /// Forgets a version that is gone.
     pub(crate) fn remove_version(&mut self, name: &FunctionName, version: Version) {
         self.provisioned.remove(&(name.clone(), version));
@@ -195,6 +211,11 @@ mod tests {
         assert_eq!(limits.provision(&g, one, 891), Err(LimitError::AboveUnreserved { left: 890 }));
         assert_eq!(limits.provision(&g, one, 890), Ok(()));
         assert_eq!(limits.provision(&g, one, 0), Ok(()));
+        let two = Version::Number(2);
+        assert_eq!(limits.provision_all(&f, &[(one, 4), (two, 6)].into()), Ok(()));
+        assert_eq!(limits.provision_all(&f, &[(one, 10), (two, 0)].into()), Ok(()));
+        assert_eq!(limits.provision_all(&f, &[(one, 9), (two, 2)].into()), Err(LimitError::AboveReserved));
+        assert_eq!((limits.provisioned(&f, one), limits.provisioned(&f, two)), (10, 0), "all or none");
         limits.remove(&f);
         assert_eq!(limits.provision(&g, one, 900), Ok(()));
     }

@@ -13,7 +13,7 @@ pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> 
     let reader = control.store.read()?;
     let account = tokio::runtime::Handle::current().block_on(control.deployer.account());
     let functions: std::collections::BTreeSet<_> =
-        reader.all::<VersionRecord>()?.into_iter().map(|(name, ..)| name).collect();
+        reader.all::<VersionRecord>()?.records.into_iter().map(|(name, ..)| name).collect();
     Ok(json!({
         "AccountLimit": {
             "TotalCodeSize": STORAGE_BYTES_MAX,

@@ -84,7 +84,7 @@ impl Control {
 
     /// Bytes of all versions' packages, as Lambda counts them: each version its own.
     pub(super) fn stored_bytes(&self, look: &impl Look) -> Result<u64, AwsError> {
-        Ok(look.all::<VersionRecord>()?.iter().map(|(_, _, record)| record.package_bytes).sum())
+        Ok(look.all::<VersionRecord>()?.records.iter().map(|(_, _, record)| record.package_bytes).sum())
     }
 }
 

@@ -31,7 +31,10 @@ pub(super) fn put_reserved(control: &Control, call: &Call) -> Result<Answer, Aws
         let mut function = control.deployed(change.writer, &name)?;
         function.reserved_concurrency = Some(reserved);
         change.writer.put(&name, "", &function)?;
-        Ok(Handle::current().block_on(control.deployer.reserve(&name, Some(reserved as usize)))?)
+        let wanted = Some(reserved as usize);
+        Handle::current().block_on(control.deployer.check(|limits| limits.reserve(&name, wanted)))?;
+        change.effects.push(Effect::Reserve { name: name.clone(), wanted });
+        Ok(())
     })?;
     Ok(json!({ "ReservedConcurrentExecutions": reserved }).into())
 }
@@ -51,7 +54,8 @@ pub(super) fn delete_reserved(control: &Control, call: &Call) -> Result<Answer, 
         let mut function = control.deployed(change.writer, &name)?;
         function.reserved_concurrency = None;
         change.writer.put(&name, "", &function)?;
-        Ok(Handle::current().block_on(control.deployer.reserve(&name, None))?)
+        change.effects.push(Effect::Reserve { name: name.clone(), wanted: None });
+        Ok(())
     })?;
     Ok(Answer::nothing())
 }
@@ -116,7 +120,8 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
             return Err(AwsError::invalid("Provisioned Concurrency Configs cannot be applied to $LATEST."));
         }
         change.writer.put(&name, &qualifier, &record)?;
-        control.provision(change.writer, &name)
+        change.effects.push(Effect::Settings { name: name.clone() });
+        control.check_provision(change.writer, &name)
     })?;
     let body = control.provisioned(&control.store.read()?, &name, &qualifier, &record)?;
     Ok(Answer::with(StatusCode::ACCEPTED, body))

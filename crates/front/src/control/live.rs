@@ -41,6 +41,11 @@ pub(super) enum Effect {
         id: String,
         url: FunctionUrl,
     },
+    /// So many invocations at once are the function's. It was checked that there are as many.
+    Reserve {
+        name: FunctionName,
+        wanted: Option<usize>,
+    },
     /// What provisioned concurrency follows has changed.
     Settings {
         name: FunctionName,
@@ -56,6 +61,7 @@ impl Control {
     pub(super) fn apply(&self, effect: Effect) {
         match effect {
             Effect::Put { version, function } => {
+                self.serves(&function.name, &version.to_string());
                 Handle::current().block_on(self.deployer.put(version, *function));
             }
             Effect::PutAlias { name, alias, stands_for } => {
@@ -65,14 +71,21 @@ impl Control {
                 self.deployer.remove_alias(&name, &alias);
             }
             Effect::RemoveVersion { name, version } => {
+                self.serves(&name, &version.to_string());
                 Handle::current().block_on(self.deployer.remove_version(&name, version));
             }
             Effect::Remove { name } => {
+                self.lock_unserved().retain(|(of, _), _| *of != name);
                 self.change_urls(|urls| urls.retain(|_, url| url.function != name));
                 Handle::current().block_on(async {
                     self.deployer.remove(&name).await;
                     drop(self.deployer.reserve(&name, None).await); // To reserve nothing is never refused.
                 });
+            }
+            Effect::Reserve { name, wanted } => {
+                if let Err(error) = Handle::current().block_on(self.deployer.reserve(&name, wanted)) {
+                    tracing::error!(%name, %error, "reserved concurrency");
+                }
             }
             Effect::Settings { name } => self.settle(&name),
             Effect::PutUrl { id, url } => self.change_urls(|urls| drop(urls.insert(id, url))),

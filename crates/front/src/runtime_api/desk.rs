@@ -26,6 +26,8 @@ pub(super) enum Phase {
     Restoring,
     Waiting,
     Serving(InvocationId),
+    /// Its answer is being read.
+    Answering(InvocationId),
     Streaming(InvocationId),
     Answered(InvocationId),
     Failed,

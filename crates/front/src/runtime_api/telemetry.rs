@@ -18,7 +18,6 @@ use tokio::sync::Notify;
 
 use super::link::{Turn, WayIn};
 use super::{Call, Phase, Wrong, extensions};
-use crate::body;
 
 /// A subscription is a few words.
 const SUBSCRIBE_BYTES_MAX: usize = 16 * 1024;
@@ -60,6 +59,9 @@ struct Books {
     is_gone: bool,
 }
 
+/// The place of an extension that had no subscription before: nobody pushes to it yet.
+struct IsFirst(Option<usize>);
+
 /// What there is to do for a subscriber.
 enum Next {
     /// Nothing before there is news.
@@ -68,7 +70,9 @@ enum Next {
     After(Duration),
 }
 
+/// What one extension wants to hear.
 struct Subscriber {
+    extension: String,
     kinds: Vec<String>,
     buffering: Buffering,
     destination: Destination,
@@ -125,7 +129,7 @@ pub(super) async fn subscribe(
     body: Body,
 ) -> Result<(StatusCode, &'static str), Wrong> {
     let id = extensions::identifier(&headers)?;
-    let body = body::read(body, SUBSCRIBE_BYTES_MAX).await?;
+    let body = call.read(body, SUBSCRIBE_BYTES_MAX).await?;
     {
         let mut desk = call.desk();
         desk.extension(&id)?;
@@ -140,8 +144,10 @@ pub(super) async fn subscribe(
     if asked.types.is_empty() || !asked.types.iter().all(is_known) {
         return Err(wrong());
     }
-    let place = call.telemetry.add(asked, destination).ok_or(Wrong::Order)?;
-    tokio::spawn(call.telemetry.clone().push(place));
+    let is_first = call.telemetry.subscribe(id, asked, destination).ok_or(Wrong::Order)?;
+    if let IsFirst(Some(place)) = is_first {
+        tokio::spawn(call.telemetry.clone().push(place));
+    }
     Ok((StatusCode::OK, "OK"))
 }
 
@@ -208,8 +214,8 @@ impl Telemetry {
         self.0.news.notify_waiters();
     }
 
-    /// `None`: too late.
-    fn add(&self, asked: Subscription, destination: Destination) -> Option<usize> {
+    /// An extension has one subscription: the last. `None`: too late.
+    fn subscribe(&self, extension: String, asked: Subscription, destination: Destination) -> Option<IsFirst> {
         let mut books = self.books();
         if books.is_closed {
             return None;
@@ -217,8 +223,18 @@ impl Telemetry {
         let mut waiting = books.early.clone();
         waiting.keep(|kind| asked.types.iter().any(|wanted| wanted == kind));
         let (kinds, buffering) = (asked.types, asked.buffering);
-        books.subscribers.push(Subscriber { kinds, buffering, destination, waiting });
-        Some(books.subscribers.len() - 1)
+        let place = books.subscribers.iter().position(|one| one.extension == extension);
+        let subscriber = Subscriber { extension, kinds, buffering, destination, waiting };
+        Some(match place {
+            Some(place) => {
+                books.subscribers[place] = subscriber;
+                IsFirst(None)
+            }
+            None => {
+                books.subscribers.push(subscriber);
+                IsFirst(Some(books.subscribers.len() - 1))
+            }
+        })
     }
 
     /// The sandbox is gone.

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::outcome;
 
 mod extensions;
 mod restore;
@@ -141,6 +142,35 @@ async fn what_does_not_fit_is_refused_in_lambdas_words() {
     );
     let (_, outcome) = bench.outcome().await;
     assert_eq!(outcome, outcome::function_error("{}".into(), None));
+}
+
+#[tokio::test]
+async fn an_invocation_has_one_answer_at_a_time_and_one_that_breaks_off_was_none() {
+    use tokio::io::AsyncWriteExt as _;
+    let mut bench = bench().await;
+    let mut client = bench.client().await;
+    assert!(bench.api.offer(an_offer("7", "{}")));
+    call(&mut client, "GET", "invocation/next", Bytes::new()).await;
+    bench.ready().await;
+    let mut slow = TcpStream::connect(("127.0.0.1", bench.port)).await.unwrap();
+    let head =
+        "POST /2018-06-01/runtime/invocation/7/response HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n1";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    while !matches!(lock(&bench.api.desk).phase, Phase::Answering(_)) {
+        assert!(tokio::time::Instant::now() < deadline, "its answer is not read");
+        tokio::task::yield_now().await;
+    }
+    for path in ["invocation/7/response", "invocation/7/error"] {
+        let (status, body) = call(&mut client, "POST", path, "2".into()).await;
+        assert_eq!((status, body.contains("InvalidStateTransition")), (403, true), "{body}");
+    }
+    drop(slow);
+    while call(&mut client, "POST", "invocation/7/response", "2".into()).await.0 != 202 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody may answer any more");
+    }
+    let (_, outcome) = bench.outcome().await;
+    assert!(matches!(outcome, Outcome::Answer { payload, .. } if payload == "2"));
 }
 
 #[tokio::test]

@@ -55,7 +55,9 @@ async fn lines_and_the_platforms_events_are_pushed_while_the_sandbox_is_at_work(
     assert_eq!(subscribe(&bench, &id, body(own.clone(), "noise")).await, 403);
     assert_eq!(subscribe(&bench, &id, body("http://example.com:80/".to_owned(), "function")).await, 403);
     bench.api.telemetry().line(b"early");
-    assert_eq!(subscribe(&bench, &id, body(own.clone(), "function")).await, 200);
+    let nowhere = "http://sandbox.localdomain:1/".to_owned();
+    assert_eq!(subscribe(&bench, &id, body(nowhere, "extension")).await, 200);
+    assert_eq!(subscribe(&bench, &id, body(own.clone(), "function")).await, 200, "the last one counts");
     let first = pushed(&listener).await;
     assert!(first.contains(&("function".to_owned(), "early".into())), "{first:?}");
 
