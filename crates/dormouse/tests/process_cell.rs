@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use common::{Ground, Server, Setup, until};
+use common::{Ground, Server, Setup, run, until};
 use protocol::State;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -30,11 +30,12 @@ def lambda_handler(event, context):
 "#;
 
 fn in_network(network: &'static str) -> Setup {
-    Setup { args: vec!["--isolation", "cell", "--network", network], ..Setup::default() }
+    Setup { args: vec!["--network", network], ..Setup::default() }
 }
 
+/// Who says nothing gets cells.
 fn in_cells() -> Setup {
-    Setup { args: vec!["--isolation", "cell"], ..Setup::default() }
+    Setup::default()
 }
 
 /// Sleeps and wakes functions in cells, and asks them the same before and after.
@@ -308,6 +309,26 @@ fn a_cell_dies_with_its_keeper() {
         until("the sandbox is gone", || server.sandboxes().iter().all(|sandbox| sandbox.id != before.id));
     }
     server.stop();
+}
+
+/// A machine on which no user namespace can be made: the server says so at once, and what to do.
+#[test]
+fn a_server_that_can_build_no_cell_does_not_start() {
+    let ground = Ground::new();
+    let mut serve = ground.command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--functions"]).arg(ground.functions());
+    serve.arg("--data").arg(ground.data());
+    let mut command = std::process::Command::new("unshare");
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", forbid])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    command.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ran = run(&mut command);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("build a cell") && ran.stderr.contains("--isolation none"), "{ran:?}");
+    ground.await_empty();
 }
 
 #[test]
