@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Ground, Server, Setup, until};
+use common::{Ground, Server, Setup};
 use protocol::State;
 use serde_json::{Value, json};
 use testkit::require_python;
@@ -37,7 +37,6 @@ const CODE: &str = "\
 import os, time
 def lambda_handler(event, context):
     if event.get('raise'): raise ValueError('so it is')
-    if 'write' in event: open(event['write'], 'w').close()
     while 'wait_for' in event and not os.path.exists(event['wait_for']): time.sleep(0.005)
     client = context.client_context
     return {'event': event, 'custom': client.custom if client else None}
@@ -151,11 +150,11 @@ fn an_event_is_taken_and_handled_later() {
     }
     let ground = Ground::new();
     let server = server(&ground);
-    let (door, sign) = (ground.path().join("door"), ground.path().join("sign"));
-    let event = json!({ "wait_for": door, "write": sign }).to_string();
+    let door = ground.functions().join("f/door");
+    let event = json!({ "wait_for": "door" }).to_string();
     let call = json!([{ "FunctionName": "f", "InvocationType": "Event", "Payload": event }]);
     assert_eq!(said(&server, call)[0]["status"], json!(202));
-    until("the event is being handled", || sign.exists());
+    server.until_states("f", &[State::Busy]);
     std::fs::write(&door, "").unwrap();
     server.until_states("f", &[State::Warm]);
     server.stop();
@@ -168,8 +167,8 @@ fn a_full_queue_is_too_many_requests() {
     }
     let ground = Ground::new();
     let server = server(&ground);
-    let door = ground.path().join("door");
-    let event = json!({ "wait_for": door }).to_string();
+    let door = ground.functions().join("f/door");
+    let event = json!({ "wait_for": "door" }).to_string();
     let first = json!({ "FunctionName": "f", "InvocationType": "Event", "Payload": event });
     assert_eq!(said(&server, json!([first]))[0]["status"], json!(202));
     server.until_states("f", &[State::Busy]);

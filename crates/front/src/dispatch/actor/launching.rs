@@ -32,6 +32,7 @@ pub(super) async fn launch(
         false => Some(Link::of_machine().await.map_err(no_port)?),
     };
     let port = link.as_ref().map_or(Ok(INSIDE_PORT), Link::port).map_err(no_port)?;
+    let has_cells = launcher.has_cells();
     let blocking = tokio::task::spawn_blocking(move || {
         let (output, stdout) = std::io::pipe().map_err(|error| format!("make a pipe: {error}"))?;
         let stderr = stdout.try_clone().map_err(|error| format!("make a pipe: {error}"))?;
@@ -55,6 +56,7 @@ pub(super) async fn launch(
     });
     let (sandbox, output, started, about) = blocking.await.map_err(|error| format!("launch: {error}"))??;
     let link = match (link, sandbox.take_sockets()) {
+        (Some(link), _) if has_cells => link.only_for(&sandbox),
         (Some(link), _) => link,
         (None, Some(sockets)) => Link::inside(sockets).map_err(no_port)?,
         (None, None) => return Err("its cell came without a Runtime API".to_owned()),
