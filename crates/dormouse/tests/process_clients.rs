@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Ground, Server, play, play_with, run};
+use common::{Ground, Server, Setup, play, play_with, run, scenario};
 use serde_json::json;
 use testkit::{require, require_python};
 
@@ -17,6 +17,31 @@ fn built(example: &str) -> String {
     let how = format!("cargo build -p testkit --example {example}");
     assert!(require(file.is_file(), example, &how));
     file.display().to_string()
+}
+
+/// What boto3 is to call: it does as the event says.
+const CODE: &str = "\
+import os, time
+def lambda_handler(event, context):
+    if event.get('raise'): raise ValueError('so it is')
+    if 'write' in event: open(event['write'], 'w').close()
+    while 'wait_for' in event and not os.path.exists(event['wait_for']): time.sleep(0.005)
+    client = context.client_context
+    return {'event': event, 'custom': client.custom if client else None}
+";
+
+#[test]
+fn boto3_finds_in_the_server_what_it_finds_in_lambda() {
+    if !require_python(&["boto3", "awslambdaric"]) {
+        return;
+    }
+    let ground = Ground::new();
+    ground.function("f", CODE, "concurrency = 1\ntimeout_s = 100\nkeep_warm_s = 3600\n");
+    ground.function("g", CODE, "");
+    let server = Server::start_with(&ground, Setup { args: vec!["--queue", "0"], ..Setup::default() });
+    let ran = run(&mut scenario(&ground, "invoke", server.address));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    server.stop();
 }
 
 #[test]
