@@ -98,8 +98,8 @@ pub enum PackageError {
         /// Which.
         id: PackageId,
     },
-    /// The folder of the packages cannot be made.
-    #[error("make {path:?}")]
+    /// The folder of the packages cannot be made or changed.
+    #[error("make or change {path:?}")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -146,6 +146,17 @@ impl Packages {
         };
         let bytes = found.bytes().await?;
         if PackageId::of(&bytes) == *id { Ok(bytes) } else { Err(PackageError::Damaged { id: *id }) }
+    }
+
+    /// Removes a package, if it is there. To be called when no record names it, and nobody is about to.
+    pub fn remove(&self, id: &PackageId) -> Result<(), PackageError> {
+        let path = self.folder.join(id.to_string());
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(PackageError::Folder { path, source })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes what `is_wanted` does not name, and what a server left that died while it wrote. To be called while

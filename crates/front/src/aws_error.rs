@@ -173,7 +173,14 @@ impl From<Denied> for AwsError {
 
 impl From<NotAFunction> for AwsError {
     fn from(error: NotAFunction) -> Self {
-        Self::invalid(&error.to_string())
+        match error {
+            NotAFunction::Qualifier { text } => {
+                let constraint = "Member must satisfy regular expression pattern: (|[a-zA-Z0-9$_-]+) with length \
+                                  less than or equal to 128";
+                Self::validation(&text, "qualifier", constraint)
+            }
+            error => Self::invalid(&error.to_string()),
+        }
     }
 }
 

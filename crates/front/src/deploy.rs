@@ -103,6 +103,11 @@ impl Deployer {
         self.0.limits.lock().await.reserved(name)
     }
 
+    /// The same, where one may block.
+    pub(crate) fn reserved_blocking(&self, name: &FunctionName) -> Option<usize> {
+        self.0.limits.blocking_lock().reserved(name)
+    }
+
     /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
     /// another revision, and ends when it is removed.
     pub async fn provision(

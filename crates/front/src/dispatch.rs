@@ -19,7 +19,7 @@ pub(crate) use operator::{Done, OperateError, Verb};
 
 use crate::catalogue::Revision;
 use crate::log::TailSlot;
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeEvent;
 use crate::stream::Reply;
 
@@ -70,7 +70,7 @@ pub(crate) enum Message {
     SetReserved { function: FunctionName, reserved: Option<usize> },
     Provision { revision: RevisionId, wanted: usize },
     Provisioned { revision: RevisionId, reply: oneshot::Sender<Option<Provisioned>> },
-    Launched { start: StartId, result: Result<Launched, String> },
+    Launched { start: StartId, result: Result<Launched, Fault> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
     Woke { sandbox: SandboxId, result: Result<Option<WakeRecord>, WakeError> },

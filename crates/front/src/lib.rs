@@ -18,6 +18,7 @@ mod dispatch;
 mod door;
 #[cfg(test)]
 mod double;
+mod entrypoint;
 mod event_queue;
 mod event_stream;
 mod extension_files;
@@ -25,6 +26,7 @@ mod function_toml;
 mod function_url;
 mod functions;
 mod hands;
+mod in_lambdas_words;
 mod invoke;
 mod isolation;
 mod keys;

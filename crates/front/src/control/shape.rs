@@ -57,7 +57,9 @@ impl Control {
         qualifier: Option<&str>,
         record: &VersionRecord,
     ) -> Value {
-        let optimized = if record.snap_start && number != LATEST { "On" } else { "Off" };
+        // Of folders nothing is published: what is there is what the hooks are for.
+        let is_prepared = record.snap_start && (number != LATEST || self.folders.contains_key(name));
+        let optimized = if is_prepared { "On" } else { "Off" };
         let mut body = json!({
             "FunctionName": name,
             "FunctionArn": self.arn(name, qualifier),

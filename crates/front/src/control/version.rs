@@ -7,9 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::call::{Answer, Call, listed};
-use super::live::{self, Effect};
+use super::live::Effect;
 use super::{Change, Control, check_etag, checks, new_etag, now_ms};
 use crate::aws_error::AwsError;
+use crate::catalogue::Version;
 
 /// By function, `$LATEST` first, then by number.
 pub(super) fn key(name: &FunctionName, number: &str) -> String {
@@ -120,7 +121,7 @@ pub(super) fn delete(
         return Err(control.not_found(name, Some(number)));
     }
     super::function::delete_qualified(change, name, number)?;
-    if let Some(version) = live::version(number) {
+    if let Some(version) = Version::read(number) {
         change.effects.push(Effect::RemoveVersion { name: name.clone(), version });
     }
     Ok(())

@@ -9,6 +9,7 @@ mod kept;
 mod limits;
 mod log_tail;
 mod logs;
+mod packages;
 mod stalls;
 mod streaming;
 mod url;
@@ -332,6 +333,9 @@ async fn what_is_no_invocation_is_refused_as_lambda_does() {
     check(&send(addr, "f:live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f?Qualifier=live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f%20g", &[], Bytes::new()).await, 400, "InvalidParameterValueException");
+    check(&send(addr, "f?Qualifier=001", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
+    check(&send(addr, "f?Qualifier=%2B1", &[], Bytes::new()).await, 400, "ValidationException");
+    check(&send(addr, "f:1?Qualifier=2", &[], Bytes::new()).await, 400, "InvalidParameterValueException");
     check(&send(addr, "f", &[], "{".into()).await, 400, "InvalidRequestContentException");
     let kind = [("x-amz-invocation-type", "Later")];
     check(&send(addr, "f", &kind, Bytes::new()).await, 400, "InvalidParameterValueException");
