@@ -4,6 +4,10 @@
 
 mod common;
 
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
 use common::{Ground, Server, Setup, until};
 use protocol::State;
 use rustix::process::Signal;
@@ -23,6 +27,10 @@ def lambda_handler(event, context):
         file.write(SECRET)
     return {"api": os.environ["AWS_LAMBDA_RUNTIME_API"]}
 "#;
+
+fn in_network(network: &'static str) -> Setup {
+    Setup { args: vec!["--isolation", "cell", "--network", network], ..Setup::default() }
+}
 
 fn in_cells() -> Setup {
     Setup { args: vec!["--isolation", "cell"], ..Setup::default() }
@@ -69,12 +77,19 @@ fn a_shell_sleeps_and_wakes_in_a_cell() {
 #[test]
 fn an_intruder_sees_and_can_do_nothing() {
     let ground = Ground::new();
+    // What listens on the machine: at all its addresses, and under a name without a file.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let open = listener.local_addr().unwrap().port();
+    let name = format!("dormouse-test-{open}");
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     ground.function("victim", VICTIM, "timeout_s = 20\n[environment]\nTOKEN = 'of-the-victim'\n");
     ground.function("intruder", INTRUDER, "timeout_s = 60\n");
-    let server = Server::start_with(&ground, in_cells());
+    let server = Server::start_with(&ground, in_network("none"));
     server.invoke("victim", &json!({})).answer();
     let victim = server.sandbox_of("victim");
     let event = json!({
+        "addresses": [["127.0.0.1", open], ["0.0.0.0", open], ["127.0.0.1", server.address.port()]],
+        "abstract": [name],
         "pid": victim.pid,
         "files": [ground.functions().join("victim"), ground.data(), ground.path(), "/root/.cargo", "/root/.ssh", "/home", "/sys", "/run"],
         "node": server.running.pid(),
@@ -83,6 +98,81 @@ fn an_intruder_sees_and_can_do_nothing() {
     let found = found.as_object().unwrap();
     let got: Vec<_> = found.iter().filter(|(_, outcome)| *outcome != "refused").collect();
     assert!(got.is_empty() && found.len() > 40, "{got:#?} of {}", found.len());
+    let intruder = server.sandbox_of("intruder").pid;
+    assert_ne!(network_of(victim.pid), network_of(intruder));
+    assert_ne!(network_of(victim.pid), network_of(server.running.pid()));
+    server.stop();
+}
+
+/// The same bytes come back, and the Runtime API goes on, whatever network it goes over.
+#[test]
+fn functions_sleep_and_wake_in_every_network() {
+    let ground = Ground::new();
+    let code = r#"
+import os, socket
+KEPT = [str(number) * 50 for number in range(20000)]
+
+def lambda_handler(event, context):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname(), timeout=5):
+            pass
+    return [os.environ["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001", hash(tuple(KEPT))]
+"#;
+    let networks = ["none", "host"];
+    for network in networks {
+        ground.function(
+            network,
+            code,
+            &format!("timeout_s = 20\nkeep_warm_s = 3600\nnetwork = '{network}'\n"),
+        );
+    }
+    let server = Server::start_with(&ground, in_cells());
+    let ask = |network: &str| server.invoke(network, &json!({})).answer();
+    let before = networks.map(ask);
+    for (network, said) in networks.iter().zip(&before) {
+        assert_eq!(said[0], json!(*network != "host"), "{network}");
+    }
+    for _ in 0..2 {
+        server.sleep_all();
+        assert_eq!(networks.map(ask), before);
+        for network in networks {
+            let found = server.check(&server.sandbox_of(network));
+            assert!(found.is_same() && found.pages_before > 0, "{network}: {found:#?}");
+        }
+    }
+    server.stop();
+}
+
+/// An extension hears in its cell what its function prints there.
+#[test]
+fn telemetry_reaches_an_extension_in_its_cell() {
+    let ground = Ground::new();
+    let code = r#"
+import time
+
+def lambda_handler(event, context):
+    print("a line of the function", flush=True)
+    for _ in range(1000):
+        try:
+            heard = open("/tmp/heard").read()
+        except FileNotFoundError:
+            heard = ""
+        if "a line of the function" in heard:
+            return "heard"
+        time.sleep(0.01)
+    return heard
+"#;
+    let networks = ["none", "host"];
+    for network in networks {
+        ground.function(network, code, &format!("timeout_s = 20\nnetwork = '{network}'\n"));
+        ground.extension(network, "listener", include_str!("common/listener.py"));
+    }
+    let server = Server::start_with(&ground, in_cells());
+    for network in networks {
+        for _ in 0..2 {
+            assert_eq!(server.invoke(network, &json!({})).answer(), json!("heard"), "{network}");
+        }
+    }
     server.stop();
 }
 
@@ -211,6 +301,10 @@ fn inhabitants(of: i32) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| namespace(*pid).is_some_and(|one| Some(one) == namespace(of))).collect()
+}
+
+fn network_of(pid: i32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
 }
 
 /// The first process of a pid namespace.

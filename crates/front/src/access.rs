@@ -66,7 +66,8 @@ impl Access {
         let mut place = self.room.enter()?;
         let read = body::read(body, BODY_BYTES_MAX, &mut place).await;
         let bytes = read.map_err(|error| error.told(|| AwsError::too_large(BODY_BYTES_MAX)))?;
-        claim.verify(&parts, &sigv4::digest(&bytes), &key.secret)?;
+        let digest = body::work(&bytes, sigv4::digest).await;
+        claim.verify(&parts, &digest, &key.secret)?;
         Ok(Request::from_parts(parts, held(bytes, place)))
     }
 }

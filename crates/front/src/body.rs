@@ -24,6 +24,9 @@ const READ_MIN: Duration = Duration::from_secs(20);
 /// Beyond that, a client must have sent so much for every second that it takes.
 const BYTES_PER_SECOND_MIN: u64 = 64 * 1024;
 
+/// What is hashed or parsed on the spot: a fraction of a millisecond.
+const WORK_BYTES_MAX: usize = 64 * 1024;
+
 /// The body has more bytes than it may.
 #[derive(Debug)]
 pub(crate) struct TooLarge {
@@ -107,6 +110,18 @@ impl Joined {
 
     fn finish(self) -> Bytes {
         if self.all.is_empty() { self.first } else { self.all.freeze() }
+    }
+}
+
+/// What takes time by the byte. A large body is worked on beside, for requests of others wait for this thread.
+pub(crate) async fn work<T: Send + 'static>(body: &Bytes, work: fn(&[u8]) -> T) -> T {
+    if body.len() <= WORK_BYTES_MAX {
+        return work(body);
+    }
+    let bytes = body.clone();
+    match tokio::task::spawn_blocking(move || work(&bytes)).await {
+        Ok(done) => done,
+        Err(_) => work(body), // The runtime is ending, and takes no such work any more.
     }
 }
 

@@ -1,4 +1,4 @@
-//! Connections of clients: how many there are, and how long one may take to say what it wants.
+//! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
+use axum::serve::Listener;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -21,6 +22,9 @@ const HEAD_MAX: Duration = Duration::from_secs(60);
 
 /// Connections at once. Others wait until one of these is closed.
 const CONNECTIONS_MAX: usize = 16 * 1024;
+
+/// Connections of one sandbox at once; runtimes and extensions have one or two each.
+const SANDBOX_CONNECTIONS_MAX: usize = 256;
 
 /// How long nobody is let in when the system has no files left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -76,6 +80,26 @@ async fn connection(
     };
     if let Err(error) = served {
         tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+/// Serves one sandbox, which may be put to sleep in the middle of anything: it has as long as it takes. Dropping it cuts
+/// everybody off.
+pub(crate) async fn serve_sandbox<L: Listener>(mut listener: L, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            (stream, _) = listener.accept(), if connections.len() < SANDBOX_CONNECTIONS_MAX => {
+                let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+                connections.spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::debug!(%error, "a sandbox' connection broke");
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, WakeError};
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError};
 use protocol::{
     Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
     State, WakeRecord,
@@ -146,6 +146,10 @@ impl DoubleSandbox {
 impl SandboxHands for DoubleSandbox {
     fn id(&self) -> SandboxId {
         self.id
+    }
+
+    fn take_sockets(&self) -> Option<Sockets> {
+        None // It has the machine's network.
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use events::EventConfig;
+use node::Network;
 use protocol::{Depth, FunctionName, InvalidName};
 
 use crate::control::Lease;
@@ -59,6 +60,10 @@ pub struct Function {
     pub snap_start: bool,
     /// Size of its `/tmp`, where it has one of its own.
     pub tmp_mb: u64,
+    /// Which network it has, where it has a cell.
+    pub network: Option<Network>,
+    /// Whether it came by the API, from who need not be the operator: it can choose less than the server gives, not more.
+    pub is_deployed: bool,
     /// What becomes of its events.
     pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
@@ -190,6 +195,8 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         file_mb: config.file_mb,
         snap_start: config.snap_start,
         tmp_mb: config.tmp_mb,
+        network: config.network,
+        is_deployed: false,
         events: config.events.resolve(&toml)?,
         url: config.url.and_then(Url::settings),
         root,

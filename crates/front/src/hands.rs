@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, WakeError};
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, Sockets, WakeError};
 use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 
 /// Work that a sandbox's driver does.
@@ -24,6 +24,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
 /// A sandbox, as dispatch sees it. For what each call means see `node::Sandbox`.
 pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn id(&self) -> SandboxId;
+    fn take_sockets(&self) -> Option<Sockets>;
     fn mark_ready(&self) -> Result<(), Refused>;
     fn begin_invocation(&self) -> Result<(), Refused>;
     fn end_invocation(&self) -> Result<(), Refused>;
@@ -62,6 +63,10 @@ impl NodeHands for Node {
 impl SandboxHands for Sandbox {
     fn id(&self) -> SandboxId {
         Sandbox::id(self)
+    }
+
+    fn take_sockets(&self) -> Option<Sockets> {
+        Sandbox::take_sockets(self)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

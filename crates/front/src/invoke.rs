@@ -228,7 +228,7 @@ async fn read_payload(body: Body, place: &mut Place) -> Result<Bytes, AwsError> 
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}")); // As Lambda does: no event is an empty event.
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+    match body::work(&payload, |json| serde_json::from_slice::<serde::de::IgnoredAny>(json)).await {
         Ok(_) => Ok(payload),
         Err(error) => Err(AwsError::not_json(&error)),
     }

@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use node::{LaunchSpec, Layout, Limits, Output, Sharing};
+use node::{LaunchSpec, Layout, Limits, Network, Output, Sharing};
 
 use crate::catalogue::Revision;
 use crate::extension_files;
@@ -45,6 +45,7 @@ pub(crate) struct Launcher {
     secret: NodeSecret,
     interpreters: Interpreters,
     isolation: Isolation,
+    network: Network,
 }
 
 /// The launcher cannot be set up.
@@ -59,7 +60,7 @@ pub struct DataDirError {
 
 /// What differs between two sandboxes of one revision.
 pub(crate) struct Individual {
-    /// Its Runtime API's port on the loopback interface.
+    /// Its Runtime API's port on its loopback interface.
     pub(crate) port: u16,
     /// Its log stream: always as long.
     pub(crate) log_stream: String,
@@ -87,7 +88,13 @@ impl Launcher {
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let (region, isolation) = (config.region.clone(), config.isolation);
         let interpreters = Interpreters::new(config.python.clone());
-        Ok(Self { runtime_dir, region, secret, interpreters, isolation })
+        let network = config.network;
+        Ok(Self { runtime_dir, region, secret, interpreters, isolation, network })
+    }
+
+    /// Which network its sandboxes have.
+    pub(crate) fn network(&self, function: &Function) -> Network {
+        self.isolation.network(function, self.network)
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
@@ -123,7 +130,12 @@ impl Launcher {
             layout,
             sharing: sharing(function),
             depth: function.depth,
-            cell: self.isolation.cell(function, &self.runtime_dir, interpreter.as_ref()),
+            cell: self.isolation.cell(
+                function,
+                &self.runtime_dir,
+                interpreter.as_ref(),
+                self.network(function),
+            ),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })

@@ -4,7 +4,6 @@
 //! A sandbox that sleeps does so in the middle of `next`: its connection stays open, and nothing is written to it
 //! before it woke, because nothing is offered before.
 
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -17,16 +16,17 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use protocol::{InvocationId, SandboxId};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::body::{self, ReadError};
+use crate::connections;
 use crate::dispatch::Message;
 use crate::outcome::Outcome;
 use crate::room::Room;
 use crate::stream::Beginning;
 use desk::{Desk, Phase};
+pub(crate) use link::{INSIDE_PORT, Link};
 pub(crate) use telemetry::Telemetry;
 
 /// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
@@ -46,10 +46,6 @@ const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 
 /// Characters of it that are passed on; runtimes send class names.
 const ERROR_KIND_MAX: usize = 256;
-
-/// How often another port is tried, to get one of five digits: all environments are to be equally long. The
-/// kernel's range starts at 32768, unless somebody changed it.
-const PORT_TRIES_MAX: usize = 16;
 
 /// An invocation on its way into a sandbox.
 #[derive(Clone, Debug)]
@@ -103,16 +99,16 @@ pub(crate) struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// Serves `listener`. The sandbox may be connected already: the kernel keeps its request until now.
+    /// Serves it. The sandbox may be connected already: the kernel keeps its request until now.
     pub(crate) fn serve(
-        listener: TcpListener,
+        link: Link,
         sandbox: SandboxId,
         about: About,
         messages: mpsc::Sender<Message>,
     ) -> RuntimeApi {
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
         let desk = Arc::new(Mutex::new(Desk::new(&about)));
-        let telemetry = Telemetry::default();
+        let telemetry = Telemetry::new(link.way_in);
         let call = Call {
             telemetry: telemetry.clone(),
             sandbox,
@@ -122,16 +118,14 @@ impl RuntimeApi {
             messages,
             room: Room::of(BODIES_BYTES_MAX),
         };
-        let listener = listener.tap_io(|stream| {
+        let listener = link.listener.tap_io(|stream| {
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         });
         let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router(call)).await {
-                tracing::warn!(%sandbox, %error, "its Runtime API ended");
-            }
+            connections::serve_sandbox(listener, router(call)).await;
         });
         RuntimeApi { offers, desk, telemetry, server }
     }
@@ -166,18 +160,6 @@ impl Drop for RuntimeApi {
         self.server.abort();
         self.telemetry.close();
     }
-}
-
-/// A listener on the loopback interface whose port has five digits.
-pub(crate) async fn bind() -> std::io::Result<TcpListener> {
-    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    for _ in 0..PORT_TRIES_MAX {
-        if listener.local_addr()?.port() >= 10_000 {
-            break;
-        }
-        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    }
-    Ok(listener)
 }
 
 fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
@@ -357,6 +339,7 @@ impl IntoResponse for Wrong {
 mod answers;
 mod desk;
 mod extensions;
+mod link;
 mod restore;
 mod streaming;
 mod telemetry;

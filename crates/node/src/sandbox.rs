@@ -10,12 +10,12 @@ use protocol::{
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::Exit;
 use crate::account;
 use crate::family::Family;
 use crate::lineage::Ties;
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
+use crate::{Exit, Sockets};
 
 /// One process tree that can sleep. Cloning gives another handle to the same sandbox.
 #[derive(Clone)]
@@ -40,6 +40,8 @@ pub(crate) struct Inner {
     pub(crate) is_coming_back: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     facts: Mutex<Facts>,
+    /// Until somebody takes them.
+    sockets: Mutex<Option<Sockets>>,
 }
 
 /// What `ps` shows.
@@ -130,6 +132,11 @@ impl Sandbox {
     /// Its first process.
     pub fn pid(&self) -> i32 {
         self.inner.pid
+    }
+
+    /// Sockets in its network, if that is its own and a port was asked for. The first call gets them.
+    pub fn take_sockets(&self) -> Option<Sockets> {
+        self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Where it stands.
@@ -276,7 +283,12 @@ impl Inner {
             is_coming_back: AtomicBool::new(false),
             exit,
             facts: Mutex::new(facts),
+            sockets: Mutex::default(),
         }
+    }
+
+    pub(crate) fn keep_sockets(&self, sockets: Option<Sockets>) {
+        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {

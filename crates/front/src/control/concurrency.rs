@@ -120,7 +120,7 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
             return Err(AwsError::invalid("Provisioned Concurrency Configs cannot be applied to $LATEST."));
         }
         change.writer.put(&name, &qualifier, &record)?;
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         control.check_provision(change.writer, &name)
     })?;
     let body = control.provisioned(&control.store.read()?, &name, &qualifier, &record)?;
@@ -158,7 +158,7 @@ pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answe
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
         change.writer.remove::<ProvisionedRecord>(&name, &qualifier)?;
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         Ok(())
     })?;
     Ok(Answer::nothing())

@@ -81,7 +81,7 @@ pub(super) fn make(
         .map_err(|error| AwsError::unusable(&error))?;
     change.writer.put(name, number, record)?;
     change.follow(number, function);
-    change.effects.push(Effect::Settings { name: name.clone() });
+    change.settle(name);
     Ok(())
 }
 

@@ -2,7 +2,6 @@
 //! comes while it rests is kept for the next time: nobody writes to a sandbox that may sleep.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,9 +14,9 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::link::{Turn, WayIn};
 use super::{Call, Phase, Wrong, extensions};
 
 /// A subscription is a few words.
@@ -46,6 +45,7 @@ pub(crate) struct Telemetry(Arc<Inner>);
 struct Inner {
     books: Mutex<Books>,
     news: Notify,
+    way_in: WayIn,
 }
 
 #[derive(Default)]
@@ -163,6 +163,10 @@ impl Destination {
 }
 
 impl Telemetry {
+    pub(super) fn new(way_in: WayIn) -> Telemetry {
+        Telemetry(Arc::new(Inner { way_in, ..Inner::default() }))
+    }
+
     /// A line that a process of the sandbox printed.
     pub(crate) fn line(&self, line: &[u8]) {
         self.tell("function", "function", || String::from_utf8_lossy(line).into_owned().into());
@@ -251,15 +255,24 @@ impl Telemetry {
                 Some(Next::Later) => news.await,
                 Some(Next::After(pause)) => {
                     tokio::time::sleep(pause).await;
-                    let Some((destination, batch)) = self.take(place) else { continue };
-                    let pushed = tokio::time::timeout(PUSH_MAX, destination.post(&batch)).await;
-                    if !matches!(pushed, Ok(Some(()))) {
-                        self.put_back(place, batch);
+                    if !self.push_once(place).await {
                         tokio::time::sleep(PUSH_MAX).await;
                     }
                 }
             }
         }
+    }
+
+    /// False: it is to be tried again.
+    async fn push_once(&self, place: usize) -> bool {
+        let turn = self.0.way_in.turn().await; // Subscribers of a cell wait for each other.
+        let Some((destination, batch)) = self.take(place) else { return true };
+        let pushed = tokio::time::timeout(PUSH_MAX, destination.post(&turn, &batch)).await;
+        let is_pushed = matches!(pushed, Ok(Some(())));
+        if !is_pushed {
+            self.put_back(place, batch);
+        }
+        is_pushed
     }
 
     fn next_push(&self, place: usize) -> Option<Next> {
@@ -336,8 +349,8 @@ impl Waiting {
 
 impl Destination {
     /// `None`: it was not taken.
-    async fn post(&self, batch: &Waiting) -> Option<()> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.ok()?;
+    async fn post(&self, turn: &Turn<'_>, batch: &Waiting) -> Option<()> {
+        let stream = turn.connect(self.port).await.ok()?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
         let connection = tokio::spawn(connection);
         let request = axum::http::Request::post(&self.path)

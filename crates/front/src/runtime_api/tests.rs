@@ -32,10 +32,10 @@ async fn bench() -> Bench {
 }
 
 async fn bench_of(about: About) -> Bench {
-    let listener = bind().await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let link = Link::of_machine().await.unwrap();
+    let port = link.port().unwrap();
     let (sender, messages) = mpsc::channel(16);
-    Bench { api: RuntimeApi::serve(listener, SandboxId(1), about, sender), port, messages }
+    Bench { api: RuntimeApi::serve(link, SandboxId(1), about, sender), port, messages }
 }
 
 fn an_offer(id: &str, payload: &'static str) -> Offer {

@@ -88,11 +88,11 @@ impl Actor {
     }
 
     pub(super) fn hold(&self, id: SandboxId, revision: Arc<Revision>, launched: Launched) -> Held {
-        let Launched { sandbox, listener, output, started, about } = launched;
+        let Launched { sandbox, link, output, started, about } = launched;
         let output = Output::new(output, revision.function.name.clone(), id, self.setup.logs.clone());
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
-        let api = RuntimeApi::serve(listener, id, about, self.messages.clone());
+        let api = RuntimeApi::serve(link, id, about, self.messages.clone());
         output.tell(api.telemetry().clone());
         Held {
             api,

@@ -5,20 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use node::LaunchError;
-use tokio::net::TcpListener;
 
 use crate::catalogue::Revision;
 use crate::functions::Function;
 use crate::hands::{NodeHands, SandboxHands};
 use crate::launch::{Individual, Launcher};
 use crate::outcome::Fault;
-use crate::runtime_api::{self, About};
+use crate::runtime_api::{About, INSIDE_PORT, Link};
 use crate::{entrypoint, extension_files};
 
 /// A sandbox that was launched and has not been served yet.
 pub(crate) struct Launched {
     pub(super) sandbox: Arc<dyn SandboxHands>,
-    pub(super) listener: TcpListener,
+    pub(super) link: Link,
     pub(super) output: PipeReader,
     /// When its process was about to be started.
     pub(super) started: Instant,
@@ -32,8 +31,11 @@ pub(super) async fn launch(
     revision: Arc<Revision>,
 ) -> Result<Launched, Fault> {
     let no_port = |error| Fault::Launch(format!("bind a port: {error}"));
-    let listener = runtime_api::bind().await.map_err(no_port)?;
-    let port = listener.local_addr().map_err(no_port)?.port();
+    let link = match launcher.network(&revision.function).is_own() {
+        true => None, // It is made with the cell.
+        false => Some(Link::of_machine().await.map_err(no_port)?),
+    };
+    let port = link.as_ref().map_or(Ok(INSIDE_PORT), Link::port).map_err(no_port)?;
     let blocking = tokio::task::spawn_blocking(move || {
         let no_pipe = |error| Fault::Launch(format!("make a pipe: {error}"));
         let (output, stdout) = std::io::pipe().map_err(no_pipe)?;
@@ -59,7 +61,12 @@ pub(super) async fn launch(
     });
     let launched = blocking.await.map_err(|error| Fault::Launch(format!("launch: {error}")))?;
     let (sandbox, output, started, about) = launched?;
-    Ok(Launched { sandbox, listener, output, started, about })
+    let link = match (link, sandbox.take_sockets()) {
+        (Some(link), _) => link,
+        (None, Some(sockets)) => Link::inside(sockets).map_err(no_port)?,
+        (None, None) => return Err(Fault::Launch("its cell came without a Runtime API".to_owned())),
+    };
+    Ok(Launched { sandbox, link, output, started, about })
 }
 
 /// Whose fault it is that a sandbox could not be launched.
