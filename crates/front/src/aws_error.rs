@@ -73,7 +73,7 @@ impl AwsError {
                 ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
             }
             Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
-            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
+            Throttle::Allowance => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }

@@ -150,7 +150,7 @@ impl Dispatch {
         }
     }
 
-    /// At most so many invocations of this function are under way at once; `None`: as many as the account has left.
+    /// At most so many invocations of this function are under way at once; `None`: as many as the allowance has left.
     pub(crate) async fn set_reserved(&self, function: FunctionName, reserved: Option<usize>) {
         self.send(Message::SetReserved { function, reserved }).await;
     }
@@ -188,7 +188,7 @@ pub(crate) struct Plan {
     pub(crate) region: String,
     pub(crate) init_timeout: Duration,
     /// Invocations of all functions together that have Lambda's limits.
-    pub(crate) account: usize,
+    pub(crate) allowance: usize,
     /// For what a function leaves open.
     pub(crate) function: FunctionPlan,
 }

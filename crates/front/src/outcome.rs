@@ -38,8 +38,8 @@ pub(crate) enum Throttle {
     Events,
     /// As many invocations run as are reserved for the function.
     Reserved,
-    /// As many run as the account allows.
-    Account,
+    /// As many run as are allowed of all functions together.
+    Allowance,
     /// The server as a whole has enough to do.
     Requests,
 }

@@ -71,7 +71,7 @@ fn put(
     package: &[u8],
     publish: bool,
 ) -> Result<Value, Failure> {
-    let code = lambda.base64(package);
+    let code = front::base64(package);
     let path = format!("/2015-03-31/functions/{name}");
     let mut asked = function.api_settings();
     asked["Publish"] = json!(publish);

@@ -71,7 +71,7 @@ impl Control {
             "Timeout": record.timeout_s,
             "MemorySize": record.memory_mb,
             "CodeSize": record.package_bytes,
-            "CodeSha256": record.package.base64(),
+            "CodeSha256": code_sha256(record),
             "LastModified": date(record.modified_ms),
             "RevisionId": record.etag,
             "PackageType": "Zip",
@@ -100,6 +100,11 @@ impl Control {
         }
         body
     }
+}
+
+/// The hash of a version's code.
+pub(super) fn code_sha256(record: &VersionRecord) -> String {
+    crate::base64::encode(record.package.as_bytes())
 }
 
 /// It is there, and is not served.
