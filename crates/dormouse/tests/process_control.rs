@@ -8,42 +8,19 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::{Ground, Ran, Running, Server, run, until};
+use common::{Ground, Ran, Running, Server, play, run, scenario, until};
 use rustix::process::Signal;
 use serde_json::json;
 use testkit::require_python;
 
-/// A scenario, to be run against a server.
-fn scenario(ground: &Ground, name: &str, address: &str) -> Command {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control").join(format!("{name}.py"));
-    let mut command = Command::new(testkit::python());
-    command.arg("-B").arg(script).arg(format!("http://{address}"));
-    command.current_dir(ground.path()).env("HOME", ground.path());
-    command
-}
-
-#[track_caller]
-fn check(name: &str, more: &[&str]) {
-    let ground = Ground::new();
-    ground.function("folder", "def lambda_handler(event, context): return 'folder'", "");
-    let server = Server::start(&ground);
-    let ran = run(scenario(&ground, name, &server.address.to_string()).args(more));
-    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    server.stop();
-}
-
 #[test]
 fn functions_are_made_called_changed_and_removed() {
-    if require_python(&["boto3", "awslambdaric"]) {
-        check("life", &[]);
-    }
+    play("life", &[]);
 }
 
 #[test]
 fn versions_aliases_and_what_else_tools_configure() {
-    if require_python(&["boto3", "awslambdaric"]) {
-        check("versions", &[]);
-    }
+    play("versions", &[]);
 }
 
 /// What the client of `keep` was told: for each function, the numbers that it was made of, in order.
@@ -67,7 +44,7 @@ fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
     let ground = Ground::new();
     for changes in CHANGES {
         let mut server = Server::start(&ground);
-        let mut client = scenario(&ground, "keep", &server.address.to_string());
+        let mut client = scenario(&ground, "keep", server.address);
         let mut client = Running::start(&ground, "client.log", &mut client);
         let first: Vec<String> = (0..changes).map(|_| client.line()).collect();
         server.running.signal(Signal::KILL);
@@ -81,7 +58,7 @@ fn a_server_that_is_killed_loses_nothing_that_was_acknowledged() {
 
         let server = Server::start(&ground);
         let told = serde_json::to_string(&told).unwrap();
-        let ran = run(scenario(&ground, "kept", &server.address.to_string()).arg(told));
+        let ran = run(scenario(&ground, "kept", server.address).arg(told));
         assert_eq!(ran.code, Some(0), "{}", ran.stderr);
         server.stop();
         for part in ["catalogue.redb", "packages", "trees"] {

@@ -1,4 +1,4 @@
-//! Two minutes of random life of many sandboxes: every promise is put to the test, and none is broken.
+//! Random life of many sandboxes: every promise is put to the test, and none is broken.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
 
@@ -32,8 +32,8 @@ const HAPPENED_OFTEN: [&str; 5] = [
     "wakes that nobody waits for",
 ];
 
-/// Both together two minutes; starting and the last looks come on top.
-const PINNED: [&str; 6] = ["--minutes", "1.5", "--sandboxes", "100", "--layout", "pinned"];
+/// Starting and the last looks come on top.
+const PINNED: [&str; 6] = ["--minutes", "0.75", "--sandboxes", "100", "--layout", "pinned"];
 const RANDOM: [&str; 6] = ["--minutes", "0.5", "--sandboxes", "20", "--layout", "random"];
 
 /// Soaks, and judges all that does not depend on how long it was.

@@ -4,6 +4,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use serde_json::Value;
 
@@ -57,8 +59,24 @@ pub(crate) fn request(
 
 /// Sends these bytes, and reads until the other end has said all it will say.
 pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Reply> {
-    let mut stream = TcpStream::connect(address)?;
+    let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(WITHIN))?;
+    exchange(stream, bytes)
+}
+
+/// A request without a body at the operator's socket; what it says comes when somebody waits for it.
+pub(crate) fn operate(
+    socket: &Path,
+    line: &str,
+) -> std::io::Result<impl FnOnce() -> std::io::Result<Reply> + use<>> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(WITHIN))?;
+    let head = "host: dormouse\r\nconnection: close\r\ncontent-length: 0";
+    stream.write_all(format!("{line} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes())?;
+    Ok(move || exchange(stream, b""))
+}
+
+fn exchange(mut stream: impl Read + Write, bytes: &[u8]) -> std::io::Result<Reply> {
     // A server that refuses what it has read half of closes its ear, not its mouth.
     let sent = stream.write_all(bytes);
     let mut heard = Vec::new();

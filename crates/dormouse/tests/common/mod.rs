@@ -7,6 +7,7 @@
 mod ground;
 mod http;
 mod program;
+mod scenario;
 mod server;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 pub(crate) use ground::Ground;
 pub(crate) use http::Reply;
 pub(crate) use program::{NOBODY, Ran, Running, python_of_nobody, run};
+pub(crate) use scenario::{play, play_with, scenario};
 pub(crate) use server::{Server, Setup, invoke_at};
 
 /// How long a change of state may take: a loaded machine imports pandas in 20 s.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 
-use protocol::{CheckRecord, SandboxRecord, State, StatsRecord};
+use protocol::{CheckRecord, SandboxId, SandboxRecord, State, StatsRecord};
 use rustix::process::Signal;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -83,6 +83,20 @@ impl<'a> Server<'a> {
     /// Bytes that may be no request at all.
     pub(crate) fn raw(&self, bytes: &[u8]) -> std::io::Result<Reply> {
         http::raw(self.address, bytes)
+    }
+
+    /// What the operator's socket says.
+    #[track_caller]
+    pub(crate) fn ask_operator(&self, path: &str) -> Reply {
+        http::operate(&self.socket, &format!("GET {path}")).and_then(|reply| reply()).unwrap()
+    }
+
+    /// Asks for a sandbox to be put to sleep; whoever wants to know what came of it waits for the reply.
+    pub(crate) fn begin_sleep(
+        &self,
+        sandbox: SandboxId,
+    ) -> std::io::Result<impl FnOnce() -> std::io::Result<Reply> + use<>> {
+        http::operate(&self.socket, &format!("POST /v1/sandboxes/{sandbox}/sleep"))
     }
 
     /// Runs a command of the program against it, as the same user.

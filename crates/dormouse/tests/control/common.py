@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
 import sys
+import urllib.parse
+import urllib.request
 import zipfile
 
 import boto3
@@ -15,8 +18,9 @@ ROLE = "arn:aws:iam::123456789012:role/lambda"
 def connect(endpoint):
     """A client that tells every failure, and answers before the test gives up."""
     config = Config(retries={"total_max_attempts": 1}, read_timeout=60)
-    return boto3.client("lambda", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="x",
-                        aws_secret_access_key="x", config=config)
+    return boto3.client("lambda", endpoint_url=endpoint, region_name="us-east-1", config=config,
+                        aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "x"),
+                        aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "x"))
 
 
 def package(code, **files):
@@ -40,6 +44,15 @@ def answering(text):
     )
 
 
+def native(program, says):
+    """A zip with this program as its `bootstrap`, and a file with this text."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.write(program, "bootstrap")
+        archive.writestr("says", says)
+    return packed.getvalue()
+
+
 def create(client, name, code, **more):
     """Makes a function as most people do."""
     settings = {"Runtime": "python3.12", "Handler": "lambda_function.lambda_handler", "Role": ROLE}
@@ -52,6 +65,13 @@ def ask(client, name, event=None, **more):
     said = json.loads(answer["Payload"].read())
     assert "FunctionError" not in answer, said
     return said
+
+
+def at_url(url, path="", data=None, headers=None):
+    """What plain HTTP finds at a function URL. No name server has to know its host."""
+    host = urllib.parse.urlsplit(url).netloc
+    asked = urllib.request.Request(f"{sys.argv[1]}/{path}", data, {**(headers or {}), "Host": host})
+    return urllib.request.urlopen(asked, timeout=60)
 
 
 def refused(kind, status, call, /, **arguments):

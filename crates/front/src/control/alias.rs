@@ -121,7 +121,7 @@ pub(super) fn create(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.check_alias(change.writer, &name, &record)?;
         change.writer.put(&name, &alias, &record)?;
         change.follow_alias(&name, &alias, &record);
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         Ok(())
     })?;
     Ok(Answer::with(StatusCode::CREATED, control.alias(&name, &alias, &record)))
@@ -147,7 +147,7 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.check_alias(change.writer, &name, &record)?;
         change.writer.put(&name, alias, &record)?;
         change.follow_alias(&name, alias, &record);
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         Ok(record)
     })?;
     Ok(control.alias(&name, alias, &record).into())
@@ -161,7 +161,7 @@ pub(super) fn delete(control: &Control, call: &Call) -> Result<Answer, AwsError>
         if change.writer.remove::<AliasRecord>(&name, alias)? {
             super::function::delete_qualified(change, &name, alias)?;
             change.effects.push(Effect::RemoveAlias { name: name.clone(), alias: alias.to_owned() });
-            change.effects.push(Effect::Settings { name: name.clone() });
+            change.settle(&name);
         }
         Ok(())
     })?;

@@ -158,7 +158,7 @@ pub(super) fn delete_provisioned(control: &Control, call: &Call) -> Result<Answe
     control.change(|change| {
         control.check_there(change.writer, &name, &qualifier)?;
         change.writer.remove::<ProvisionedRecord>(&name, &qualifier)?;
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         Ok(())
     })?;
     Ok(Answer::nothing())

@@ -80,7 +80,7 @@ pub(super) fn make(
     let function = live::function(name, record, &package.tree).map_err(|error| AwsError::unusable(&error))?;
     change.writer.put(name, number, record)?;
     change.follow(number, function);
-    change.effects.push(Effect::Settings { name: name.clone() });
+    change.settle(name);
     Ok(())
 }
 

@@ -140,6 +140,13 @@ impl Change<'_> {
         }
     }
 
+    /// Has the live server follow what the records of this function say of provisioned concurrency, after all else: they
+    /// may speak of versions that are only just being made.
+    pub(super) fn settle(&mut self, name: &FunctionName) {
+        self.effects.retain(|effect| !matches!(effect, Effect::Settings { name: of } if of == name));
+        self.effects.push(Effect::Settings { name: name.clone() });
+    }
+
     pub(super) fn follow_alias(&mut self, name: &FunctionName, alias: &str, record: &AliasRecord) {
         if let Some(stands_for) = alias_of(record) {
             let (name, alias) = (name.clone(), alias.to_owned());
