@@ -78,6 +78,16 @@ fn a_shell_sleeps_and_wakes_in_a_cell() {
 
 #[test]
 fn an_intruder_sees_and_can_do_nothing() {
+    intrude("none");
+}
+
+#[test]
+fn an_intruder_on_the_machines_network_sees_no_more_of_others() {
+    intrude("host");
+}
+
+#[track_caller]
+fn intrude(network: &'static str) {
     let ground = Ground::new();
     // What listens on the machine: at all its addresses, and under a name without a file.
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
@@ -86,12 +96,22 @@ fn an_intruder_sees_and_can_do_nothing() {
     let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     ground.function("victim", VICTIM, "timeout_s = 20\n[environment]\nTOKEN = 'of-the-victim'\n");
     ground.function("intruder", INTRUDER, "timeout_s = 60\n");
-    let server = Server::start_with(&ground, in_network("none"));
-    server.invoke("victim", &json!({})).answer();
+    let server = Server::start_with(&ground, in_network(network));
+    let said = server.invoke("victim", &json!({})).answer();
+    let (host, port) = said["api"].as_str().unwrap().split_once(':').unwrap();
+    let port: u16 = port.parse().unwrap();
     let victim = server.sandbox_of("victim");
+    let (addresses, names) = match network {
+        "host" => (json!([[host, port]]), json!([])),
+        // Where the victim's API is, it finds its own.
+        _ => (
+            json!([["127.0.0.1", open], ["0.0.0.0", open], ["127.0.0.1", server.address.port()]]),
+            json!([name]),
+        ),
+    };
     let event = json!({
-        "addresses": [["127.0.0.1", open], ["0.0.0.0", open], ["127.0.0.1", server.address.port()]],
-        "abstract": [name],
+        "addresses": addresses,
+        "abstract": names,
         "pid": victim.pid,
         "files": [ground.functions().join("victim"), ground.data(), ground.path(), "/root/.cargo", "/root/.ssh", "/home", "/sys", "/run"],
         "node": server.running.pid(),
@@ -100,9 +120,9 @@ fn an_intruder_sees_and_can_do_nothing() {
     let found = found.as_object().unwrap();
     let got: Vec<_> = found.iter().filter(|(_, outcome)| *outcome != "refused").collect();
     assert!(got.is_empty() && found.len() > 40, "{got:#?} of {}", found.len());
-    let intruder = server.sandbox_of("intruder").pid;
-    assert_ne!(network_of(victim.pid), network_of(intruder));
-    assert_ne!(network_of(victim.pid), network_of(server.running.pid()));
+    let others = [server.sandbox_of("intruder").pid, server.running.pid()];
+    let is_own = others.iter().all(|other| network_of(victim.pid) != network_of(*other));
+    assert_eq!(is_own, network != "host");
     server.stop();
 }
 
@@ -135,7 +155,6 @@ fn a_runtime_api_on_the_machine_is_for_its_sandbox_alone() {
 /// The same bytes come back, and the Runtime API goes on, whatever network it goes over.
 #[test]
 fn functions_sleep_and_wake_in_every_network() {
-    let ground = Ground::new();
     let code = r#"
 import os, socket
 KEPT = [str(number) * 50 for number in range(20000)]
@@ -146,15 +165,20 @@ def lambda_handler(event, context):
             pass
     return [os.environ["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001", hash(tuple(KEPT))]
 "#;
+    for by_nobody in [false, true] {
+        sleep_and_wake_in_every_network(code, by_nobody);
+    }
+}
+
+#[track_caller]
+fn sleep_and_wake_in_every_network(code: &str, by_nobody: bool) {
+    let ground = Ground::new();
     let networks = ["none", "host"];
     for network in networks {
-        ground.function(
-            network,
-            code,
-            &format!("timeout_s = 20\nkeep_warm_s = 3600\nnetwork = '{network}'\n"),
-        );
+        let settings = format!("timeout_s = 20\nkeep_warm_s = 3600\nnetwork = '{network}'\n");
+        ground.function(network, code, &settings);
     }
-    let server = Server::start_with(&ground, in_cells());
+    let server = Server::start_with(&ground, Setup { by_nobody, ..in_cells() });
     let ask = |network: &str| server.invoke(network, &json!({})).answer();
     let before = networks.map(ask);
     for (network, said) in networks.iter().zip(&before) {

@@ -1,7 +1,7 @@
 //! The builder's life, and how it splits into three: itself, the keeper, and the program.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -23,7 +23,10 @@ const FAILED: i32 = 125;
 /// thread.
 pub fn run() -> io::Result<()> {
     let node = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let job: Job = serde_json::from_reader(&node)?;
+    // Whole, as the parser asks for single bytes.
+    let mut job = Vec::new();
+    (&node).read_to_end(&mut job)?;
+    let job: Job = serde_json::from_slice(&job)?;
     if let Err(error) = build(&job, &node) {
         say_error(&node, &error)?;
     }
