@@ -1,6 +1,6 @@
 # A function on dormouse, described as one on Lambda is: only the provider's block differs. From this directory:
 #
-#   dormouse serve --listen 127.0.0.1:3000 --functions /var/empty &
+#   dormouse serve &
 #   (cd src && python3 -m zipfile -c ../hello.zip app.py)
 #   terraform init && terraform apply
 
@@ -12,7 +12,7 @@ terraform {
 
 variable "endpoint" {
   description = "Where dormouse serves."
-  default     = "http://127.0.0.1:3000"
+  default     = "http://127.0.0.1:9000"
 }
 
 variable "memory_mb" {
