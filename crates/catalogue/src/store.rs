@@ -306,10 +306,7 @@ impl Writer {
             return Err(StoreError::TooLarge { key: key_text(key), len: bytes.len() });
         }
         let table = self.transaction.open_table(RECORDS).map_err(failed);
-        let put = table.and_then(|mut table| {
-            table.insert(key, bytes.as_slice()).map_err(failed)?;
-            Ok(())
-        });
+        let put = table.and_then(|mut table| table.insert(key, bytes.as_slice()).map(drop).map_err(failed));
         self.health.note(put)
     }
 

@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
     /// How sandboxes are kept apart from this machine and from each other
-    #[arg(long, value_enum, default_value_t = Isolation::None)]
+    #[arg(long, value_enum, default_value_t = Isolation::Cell)]
     isolation: Isolation,
     /// Which network functions in cells have, where they do not say
     #[arg(long, value_enum, default_value_t = Network::Host)]
@@ -136,6 +136,10 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
             config.sleepers_per_base = sleepers.get();
         }
     })?;
+    if let Err(failure) = try_cell(args, data) {
+        node.shutdown();
+        return Err(failure);
+    }
     let server = runtime.block_on(Server::start(config(args, catalogue, destinations, data), node.clone()));
     let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
         let address = server.addr().unwrap_or(args.listen);
@@ -164,6 +168,27 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
         output::note(privilege.advice);
     }
     Ok(node)
+}
+
+/// Whether functions can be kept apart as they are to be: said now, and not at the first invocation. Without it they do
+/// not start: a wall that is there on one machine and silently not on the next is none.
+fn try_cell(args: &Args, data: &Path) -> Result<(), Failure> {
+    match (args.isolation, args.network) {
+        (Isolation::None, Network::Host) => return Ok(()),
+        (Isolation::None, _) => {
+            let failure = Failure::new("a network of its own is for functions in cells");
+            return Err(failure.hint("leave out `--isolation none`, or `--network`"));
+        }
+        (Isolation::Cell, _) => {}
+    }
+    let builder = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
+    let data = data.canonicalize().map_err(|error| Failure::io(format!("use {data:?}"), &error))?;
+    linux::cell::try_one(builder, data, args.network.into()).map_err(|error| {
+        Failure::io("build a cell, in which functions are kept apart from this machine and from each other", &error).hint(
+            "`dormouse doctor` says what is missing. `--isolation none` does without: for development, as functions then \
+             run as who you are and see all that you see",
+        )
+    })
 }
 
 /// The directories, absolute, as destinations name them.

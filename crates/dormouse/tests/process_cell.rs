@@ -4,11 +4,12 @@
 
 mod common;
 
+use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
-use common::{Ground, Server, Setup, until};
+use common::{Ground, Server, Setup, run, until};
 use protocol::State;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -29,11 +30,12 @@ def lambda_handler(event, context):
 "#;
 
 fn in_network(network: &'static str) -> Setup {
-    Setup { args: vec!["--isolation", "cell", "--network", network], ..Setup::default() }
+    Setup { args: vec!["--network", network], ..Setup::default() }
 }
 
+/// Who says nothing gets cells.
 fn in_cells() -> Setup {
-    Setup { args: vec!["--isolation", "cell"], ..Setup::default() }
+    Setup::default()
 }
 
 /// Sleeps and wakes functions in cells, and asks them the same before and after.
@@ -102,6 +104,32 @@ fn an_intruder_sees_and_can_do_nothing() {
     assert_ne!(network_of(victim.pid), network_of(intruder));
     assert_ne!(network_of(victim.pid), network_of(server.running.pid()));
     server.stop();
+}
+
+/// Where the machine's network is shared, nobody but a sandbox itself gets to its Runtime API.
+#[test]
+fn a_runtime_api_on_the_machine_is_for_its_sandbox_alone() {
+    let code = "import urllib.request\ndef lambda_handler(event, context):\n    \
+                try:\n        return urllib.request.urlopen(event, timeout=10).read().decode()\n    \
+                except OSError as error:\n        return 'refused'\n";
+    for by_nobody in [false, true] {
+        let ground = Ground::new();
+        ground.function("victim", VICTIM, "timeout_s = 20\nkeep_warm_s = 3600\n");
+        ground.function("intruder", code, "timeout_s = 20\n");
+        let server = Server::start_with(&ground, Setup { by_nobody, ..in_network("host") });
+        let api = server.invoke("victim", &json!({})).answer()["api"].as_str().unwrap().to_owned();
+        for path in ["ping", "runtime/invocation/next"] {
+            let said = server.invoke("intruder", &json!(format!("http://{api}/2018-06-01/{path}"))).answer();
+            assert_eq!(said, json!("refused"), "{path}, by nobody: {by_nobody}");
+        }
+        let port = api.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+        let ours = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!((&ours).read(&mut [0; 64]).unwrap_or(0), 0, "nor do we");
+        assert!(server.running.log().contains("a stranger at its Runtime API was sent away"));
+        server.sleep_all();
+        server.invoke("victim", &json!({})).answer();
+        server.stop();
+    }
 }
 
 /// The same bytes come back, and the Runtime API goes on, whatever network it goes over.
@@ -281,6 +309,26 @@ fn a_cell_dies_with_its_keeper() {
         until("the sandbox is gone", || server.sandboxes().iter().all(|sandbox| sandbox.id != before.id));
     }
     server.stop();
+}
+
+/// A machine on which no user namespace can be made: the server says so at once, and what to do.
+#[test]
+fn a_server_that_can_build_no_cell_does_not_start() {
+    let ground = Ground::new();
+    let mut serve = ground.command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--functions"]).arg(ground.functions());
+    serve.arg("--data").arg(ground.data());
+    let mut command = std::process::Command::new("unshare");
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", forbid])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    command.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ran = run(&mut command);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("build a cell") && ran.stderr.contains("--isolation none"), "{ran:?}");
+    ground.await_empty();
 }
 
 #[test]

@@ -5,10 +5,9 @@
 
 mod common;
 
-use std::path::Path;
 use std::process::Command;
 
-use common::{Ground, Server, run};
+use common::{Ground, Server, run, scenario};
 use serde_json::json;
 use testkit::require_python;
 
@@ -30,9 +29,8 @@ fn no_request_is_answered_by_a_5xx_or_hangs() {
     let document = ground.path().join("openapi.json");
     std::fs::write(&document, server.run(&["openapi"]).stdout).unwrap();
 
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/control/shapes.py");
-    let mut shapes = Command::new(testkit::python());
-    shapes.arg("-B").arg(script).args([&url, "there"]).env("HOME", ground.path());
+    let mut shapes = scenario(&ground, "shapes", server.address);
+    shapes.arg("there");
     let shapes = run(shapes.stdin(std::fs::File::open(&document).unwrap()));
     assert_eq!(shapes.code, Some(0), "{}", shapes.stderr);
     std::fs::write(&document, shapes.stdout).unwrap();

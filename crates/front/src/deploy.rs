@@ -109,7 +109,8 @@ impl Deployer {
     }
 
     /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
-    /// another revision, and ends when it is removed.
+    /// another revision, and ends when it is removed. Of a version that is not there, none are ready as it is: its
+    /// package may be lost, which must not keep the others from theirs.
     pub async fn provision(
         &self,
         name: &FunctionName,
@@ -117,10 +118,15 @@ impl Deployer {
         wanted: usize,
     ) -> Result<(), LimitError> {
         let mut limits = self.0.limits.lock().await;
-        let revision = self.revision(name, version).ok_or(LimitError::NoVersion)?;
-        limits.provision(name, version, wanted)?;
-        self.0.dispatch.provision(revision.id, wanted).await;
-        Ok(())
+        match self.revision(name, version) {
+            Some(revision) => {
+                limits.provision(name, version, wanted)?;
+                self.0.dispatch.provision(revision.id, wanted).await;
+                Ok(())
+            }
+            None if wanted == 0 => Ok(()),
+            None => Err(LimitError::NoVersion),
+        }
     }
 
     /// The same for all these versions of a function, or none; those that are not served get theirs when they are.

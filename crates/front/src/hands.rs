@@ -2,6 +2,8 @@
 //! counts; the double in the tests is for faults that real sandboxes cannot be made to show: a sleep refused, a
 //! wake that fails, a sandbox that dies between two calls.
 
+use std::io;
+use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -25,6 +27,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
 pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn id(&self) -> SandboxId;
     fn take_sockets(&self) -> Option<Sockets>;
+    fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
     fn mark_ready(&self) -> Result<(), Refused>;
     fn begin_invocation(&self) -> Result<(), Refused>;
     fn end_invocation(&self) -> Result<(), Refused>;
@@ -67,6 +70,10 @@ impl SandboxHands for Sandbox {
 
     fn take_sockets(&self) -> Option<Sockets> {
         Sandbox::take_sockets(self)
+    }
+
+    fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        Sandbox::has_connected(self, from, to)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use node::{CellSpec, Network, View};
 
 use crate::functions::Function;
-use crate::python::Interpreter;
 use crate::runtime_api::INSIDE_PORT;
 
 const MIB: u64 = 1024 * 1024;
@@ -47,12 +46,12 @@ impl Isolation {
         }
     }
 
-    /// The cell of one sandbox, if it is to have one.
+    /// The cell of one sandbox, if it is to have one; it sees its interpreter.
     pub(crate) fn cell(
         self,
         function: &Function,
         runtime: &Path,
-        python: Option<&Interpreter>,
+        interpreter: Vec<View>,
         network: Network,
     ) -> Option<CellSpec> {
         if self == Isolation::None {
@@ -63,10 +62,7 @@ impl Isolation {
             View { source: function.root.clone(), target: places.package },
             View { source: runtime.to_owned(), target: places.runtime },
         ];
-        if let Some(python) = python {
-            views.extend(python.prefixes.iter().map(View::same));
-            views.extend(python.path.parent().map(View::same)); // A link may lead to it from elsewhere.
-        }
+        views.extend(interpreter);
         let port = network.is_own().then_some(INSIDE_PORT);
         Some(CellSpec { views, tmp_bytes: function.tmp_mb.saturating_mul(MIB), network, port })
     }

@@ -106,9 +106,10 @@ impl RuntimeApi {
         about: About,
         messages: mpsc::Sender<Message>,
     ) -> RuntimeApi {
+        let (visitors, way_in) = link.split();
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
         let desk = Arc::new(Mutex::new(Desk::new(&about)));
-        let telemetry = Telemetry::new(link.way_in);
+        let telemetry = Telemetry::new(way_in);
         let call = Call {
             telemetry: telemetry.clone(),
             sandbox,
@@ -118,14 +119,14 @@ impl RuntimeApi {
             messages,
             room: Room::of(BODIES_BYTES_MAX),
         };
-        let listener = link.listener.tap_io(|stream| {
+        let visitors = visitors.tap_io(|stream| {
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         });
         let server = tokio::spawn(async move {
-            connections::serve_sandbox(listener, router(call)).await;
+            connections::serve_sandbox(visitors, router(call)).await;
         });
         RuntimeApi { offers, desk, telemetry, server }
     }
@@ -201,16 +202,20 @@ async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
         call.report(RuntimeEvent::Restored { invocation: offer.invocation.clone() }).await?;
         return invocation_response(offer);
     }
-    {
+    let replaced = {
         let mut desk = call.desk();
         match desk.phase {
             // Waiting: asked again after its connection broke.
-            Phase::Init | Phase::Answered(_) | Phase::Waiting => desk.phase = Phase::Waiting,
+            Phase::Init | Phase::Answered(_) | Phase::Waiting => desk.wait(),
             _ => return Err(Wrong::Order),
         }
-    }
+    };
     call.report_if_ready().await?;
-    let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
+    let offer = tokio::select! {
+        biased;
+        _ = replaced => return Err(Wrong::Order), // One waits: who asked last.
+        offer = async { call.offers.lock().await.recv().await } => offer.ok_or(Wrong::Closed)?,
+    };
     call.desk().take(Phase::Serving(offer.invocation.clone()));
     invocation_response(offer)
 }

@@ -151,6 +151,30 @@ pub fn spawn(spawn: CellSpawn) -> io::Result<Inmates> {
     Ok(inmates)
 }
 
+/// Who a cell that is only tried is to the machine: nobody.
+const TRIAL_ID: u32 = 0x6fff_ffff;
+
+/// Whether cells can be built here: builds one, in which a shell ends at once. Milliseconds. No other look would tell:
+/// containers and security modules refuse single steps of it, each in its own way. `scaffold` is any folder.
+pub fn try_one(builder: PathBuf, scaffold: PathBuf, network: Network) -> io::Result<()> {
+    let cell = Cell { id: TRIAL_ID, views: Vec::new(), tmp_bytes: 1 << 20, network, port: None, scaffold };
+    let inmates = spawn(CellSpawn {
+        builder,
+        cell,
+        program: "/bin/sh".into(),
+        args: ["-c", ":"].map(OsString::from).into(),
+        env: Vec::new(),
+        cwd: None,
+        stdout: Stdio::null(),
+        stderr: Stdio::null(),
+        entrances: Vec::new(),
+        limits: Limits::default(),
+        layout_secret: None,
+    })?;
+    inmates.kill();
+    Ok(())
+}
+
 fn tell(mut builder: &UnixStream, job: &Job) -> io::Result<()> {
     builder.set_read_timeout(Some(BUILT_WITHIN))?;
     builder.set_write_timeout(Some(BUILT_WITHIN))?;

@@ -1,9 +1,12 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
+use std::io;
+use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use linux::socket_owner;
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
@@ -137,6 +140,13 @@ impl Sandbox {
     /// Sockets in its network, if that is its own and a port was asked for. The first call gets them.
     pub fn take_sockets(&self) -> Option<Sockets> {
         self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the connection from `from` to `to`, both on this machine, was made by one of its processes. Asks the
+    /// kernel: tens of microseconds, more where we are no root.
+    pub fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        let owner = socket_owner::of_connection(from, to)?;
+        Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
     }
 
     /// Where it stands.

@@ -33,8 +33,8 @@ const WARM_UP_CALLS: usize = 200;
   dormouse bench serve
   dormouse bench serve --assert --json serve.json
 
-Everything runs on --cores cores: callers, server and functions. Each goal is met by the best of the rounds: whatever \
-else the machine does makes rounds worse, never better. Needs Python; DORMOUSE_PYTHON names another interpreter.")]
+Everything runs on --cores cores: callers, server and functions. Whatever else the machine does makes rounds worse, never \
+better: judged is the round with the least ratio, and that one by all goals. Needs Python; DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
     /// Fail if a goal is missed
     #[arg(long)]

@@ -1,7 +1,6 @@
 //! `dormouse init`: a folder with a function, for `deploy` and `serve --functions`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use protocol::FunctionName;
@@ -15,7 +14,7 @@ use crate::output;
   dormouse init python hello
   dormouse init rust hello && dormouse deploy hello && dormouse invoke hello --payload '{\"name\": \"you\"}'
 
-Node functions bring their own `bootstrap`, a short script that may be changed. Rust functions are built by `deploy`.")]
+Rust functions are built by `deploy`.")]
 pub(crate) struct Args {
     /// In which language
     #[arg(value_enum)]
@@ -29,32 +28,28 @@ pub(crate) struct Args {
 enum Language {
     /// A lambda_function.py
     Python,
-    /// An index.mjs, and the bootstrap that runs it
+    /// An index.mjs
     Node,
     /// A cargo project with the crate lambda_runtime
     Rust,
 }
 
-/// A file of a template: its path, its text, and whether it can be executed.
-type Template = (&'static str, &'static str, bool);
+/// A file of a template: its path, and its text.
+type Template = (&'static str, &'static str);
 
-const SETTINGS: Template = ("function.toml", include_str!("function.toml"), false);
+const SETTINGS: Template = ("function.toml", include_str!("function.toml"));
 
 impl Language {
     fn files(self) -> &'static [Template] {
         match self {
             Language::Python => {
-                &[SETTINGS, ("lambda_function.py", include_str!("python/lambda_function.py"), false)]
+                &[SETTINGS, ("lambda_function.py", include_str!("python/lambda_function.py"))]
             }
-            Language::Node => &[
-                SETTINGS,
-                ("index.mjs", include_str!("node/index.mjs"), false),
-                ("bootstrap", include_str!("node/bootstrap"), true),
-            ],
+            Language::Node => &[SETTINGS, ("index.mjs", include_str!("node/index.mjs"))],
             Language::Rust => &[
                 SETTINGS,
-                ("Cargo.toml", include_str!("rust/Cargo.toml.in"), false),
-                ("src/main.rs", include_str!("rust/src/main.rs.in"), false),
+                ("Cargo.toml", include_str!("rust/Cargo.toml.in")),
+                ("src/main.rs", include_str!("rust/src/main.rs.in")),
             ],
         }
     }
@@ -71,13 +66,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 fn write(folder: &Path, language: Language, name: &FunctionName) -> Result<(), Failure> {
-    for (path, text, is_executable) in language.files() {
+    for (path, text) in language.files() {
         let path = folder.join(path);
         let failed = |error| Failure::io(format!("write {}", path.display()), &error);
         fs::create_dir_all(path.parent().unwrap_or(folder)).map_err(failed)?;
         fs::write(&path, text.replace("\"NAME\"", &format!("\"{name}\""))).map_err(failed)?;
-        let mode = if *is_executable { 0o755 } else { 0o644 };
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).map_err(failed)?;
     }
     Ok(())
 }

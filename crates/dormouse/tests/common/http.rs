@@ -64,15 +64,15 @@ pub(crate) fn raw(address: SocketAddr, bytes: &[u8]) -> std::io::Result<Reply> {
     exchange(stream, bytes)
 }
 
-/// A command without a body to the operator's socket; what it says comes when somebody waits for it.
+/// A request without a body at the operator's socket; what it says comes when somebody waits for it.
 pub(crate) fn operate(
     socket: &Path,
-    path: &str,
+    line: &str,
 ) -> std::io::Result<impl FnOnce() -> std::io::Result<Reply> + use<>> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(WITHIN))?;
     let head = "host: dormouse\r\nconnection: close\r\ncontent-length: 0";
-    stream.write_all(format!("POST {path} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("{line} HTTP/1.1\r\n{head}\r\n\r\n").as_bytes())?;
     Ok(move || exchange(stream, b""))
 }
 

@@ -85,12 +85,18 @@ impl<'a> Server<'a> {
         http::raw(self.address, bytes)
     }
 
+    /// What the operator's socket says.
+    #[track_caller]
+    pub(crate) fn ask_operator(&self, path: &str) -> Reply {
+        http::operate(&self.socket, &format!("GET {path}")).and_then(|reply| reply()).unwrap()
+    }
+
     /// Asks for a sandbox to be put to sleep; whoever wants to know what came of it waits for the reply.
     pub(crate) fn begin_sleep(
         &self,
         sandbox: SandboxId,
     ) -> std::io::Result<impl FnOnce() -> std::io::Result<Reply> + use<>> {
-        http::operate(&self.socket, &format!("/v1/sandboxes/{sandbox}/sleep"))
+        http::operate(&self.socket, &format!("POST /v1/sandboxes/{sandbox}/sleep"))
     }
 
     /// Runs a command of the program against it, as the same user.

@@ -5,10 +5,13 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use axum::serve::Listener;
 use node::Sockets;
 use rustix::net::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, MutexGuard};
+
+use crate::hands::SandboxHands;
 
 /// Where the Runtime API listens in a network of its own; Lambda's.
 pub(crate) const INSIDE_PORT: u16 = 9001;
@@ -21,6 +24,8 @@ const PORT_TRIES_MAX: usize = 16;
 pub(crate) struct Link {
     pub(super) listener: TcpListener,
     pub(super) way_in: WayIn,
+    /// All others who reach the listener are sent away.
+    owner: Option<Arc<dyn SandboxHands>>,
 }
 
 impl Link {
@@ -33,18 +38,74 @@ impl Link {
             }
             listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         }
-        Ok(Link { listener, way_in: WayIn::Machine })
+        Ok(Link { listener, way_in: WayIn::Machine, owner: None })
     }
 
     /// In the network of a cell.
     pub(crate) fn inside(sockets: Sockets) -> io::Result<Link> {
         sockets.listener.set_nonblocking(true)?;
         let way_in = WayIn::Cell(Arc::new(Mutex::new(sockets.way_in)));
-        Ok(Link { listener: TcpListener::from_std(sockets.listener)?, way_in })
+        let listener = TcpListener::from_std(sockets.listener)?;
+        Ok(Link { listener, way_in, owner: None }) // Nobody else can come.
     }
 
     pub(crate) fn port(&self) -> io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Sends all others away.
+    pub(crate) fn only_for(self, sandbox: &Arc<dyn SandboxHands>) -> Link {
+        Link { owner: Some(Arc::clone(sandbox)), ..self }
+    }
+
+    pub(super) fn split(self) -> (Visitors, WayIn) {
+        (Visitors { listener: self.listener, owner: self.owner, had_strangers: false }, self.way_in)
+    }
+}
+
+/// Those who come to the Runtime API of one sandbox.
+pub(super) struct Visitors {
+    listener: TcpListener,
+    owner: Option<Arc<dyn SandboxHands>>,
+    had_strangers: bool,
+}
+
+impl Listener for Visitors {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            let (stream, from) = Listener::accept(&mut self.listener).await;
+            match self.admits(&stream, from) {
+                Ok(true) => return (stream, from),
+                Ok(false) => self.warn(from, "it is not of this sandbox"),
+                Err(error) => self.warn(from, &error.to_string()),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Visitors {
+    /// Asked once for each connection; microseconds, and nothing of it waits for a disk.
+    fn admits(&self, stream: &TcpStream, from: SocketAddr) -> io::Result<bool> {
+        match (&self.owner, from, stream.local_addr()?) {
+            (None, _, _) => Ok(true),
+            (Some(owner), SocketAddr::V4(from), SocketAddr::V4(to)) => owner.has_connected(from, to),
+            _ => Ok(false),
+        }
+    }
+
+    /// Once: who comes again and again is not to fill the log.
+    fn warn(&mut self, from: SocketAddr, why: &str) {
+        if let (false, Some(owner)) = (self.had_strangers, &self.owner) {
+            tracing::warn!(sandbox = %owner.id(), %from, why, "a stranger at its Runtime API was sent away");
+        }
+        self.had_strangers = true;
     }
 }
 

@@ -191,6 +191,18 @@ async fn the_largest_answer_is_taken() {
 }
 
 #[tokio::test]
+async fn who_asks_last_waits_and_who_asked_before_is_sent_away() {
+    let mut bench = bench().await;
+    let (mut first, mut second) = (bench.client().await, bench.client().await);
+    let asked = tokio::spawn(async move { call(&mut first, "GET", "invocation/next", Bytes::new()).await });
+    bench.ready().await;
+    let asks = tokio::spawn(async move { call(&mut second, "GET", "invocation/next", Bytes::new()).await });
+    assert_eq!(asked.await.unwrap().0, 403);
+    assert!(bench.api.offer(an_offer("7", r#"{"a":1}"#)));
+    assert_eq!(asks.await.unwrap(), (200, r#"{"a":1}"#.to_owned()));
+}
+
+#[tokio::test]
 async fn a_sandbox_may_wait_long_and_ask_again() {
     let mut bench = bench().await;
     let mut first = bench.client().await;

@@ -53,11 +53,16 @@ impl Load {
 }
 
 impl ServeBench {
-    /// The goals that no round reached.
+    /// The round that is judged, by all goals: the one in which a warm invocation cost least beside the minimal server.
+    /// Whatever else a machine does makes rounds worse; but goals that are met in different rounds are not met together.
+    fn judged(&self) -> Option<(usize, &Round)> {
+        self.rounds.iter().enumerate().min_by(|(_, a), (_, b)| a.ratio().total_cmp(&b.ratio()))
+    }
+
+    /// The goals that the judged round missed.
     pub(super) fn missed(&self) -> Vec<String> {
-        let least = |of: fn(&Round) -> f64| self.rounds.iter().map(of).fold(f64::INFINITY, f64::min);
-        let (price, tail) = (least(Round::ratio), least(|round| round.load.tail()));
-        let rate = -least(|round| -round.load.invokes_per_s);
+        let Some((_, round)) = self.judged() else { return vec!["there was no round".to_owned()] };
+        let (price, tail, rate) = (round.ratio(), round.load.tail(), round.load.invokes_per_s);
         let goals = [
             (
                 price <= RATIO_MAX,
@@ -70,6 +75,16 @@ impl ServeBench {
             (tail <= TAIL_MAX, format!("p99 is {tail:.1} times p50, {TAIL_MAX} at most")),
         ];
         goals.into_iter().filter(|(is_met, _)| !is_met).map(|(_, goal)| goal).collect()
+    }
+
+    fn verdict(&self) -> String {
+        let judged = self.judged().map_or(0, |(index, _)| index + 1);
+        let missed = self.missed();
+        let found = match missed.is_empty() {
+            true => "it meets every goal".to_owned(),
+            false => format!("it missed: {}", missed.join("; ")),
+        };
+        format!("judged is round {judged}, which has the least ratio, by all goals: {found}")
     }
 
     pub(super) fn table(&self, width: usize) -> String {
@@ -92,11 +107,7 @@ impl ServeBench {
             "left: an empty handler in Python {}, one call after the other; right: a function in Rust, {} callers; {} cores for all",
             self.python, self.connections, self.cores
         ));
-        let verdict = self.missed();
-        table.note(&match verdict.is_empty() {
-            true => "every goal is met".to_owned(),
-            false => format!("missed: {}", verdict.join("; ")),
-        });
+        table.note(&self.verdict());
         table.render(width)
     }
 }
@@ -116,8 +127,17 @@ mod tests {
     fn each_goal_that_is_missed_is_named() {
         assert!(bench(1300, 1500.0, 10_000).missed().is_empty());
         assert_eq!(bench(1301, 1499.0, 10_001).missed().len(), 3);
+    }
+
+    #[test]
+    fn one_round_is_judged_by_all_goals() {
         let mut two = bench(2000, 1.0, 20_000);
         two.rounds.extend(bench(1000, 2000.0, 1000).rounds);
-        assert!(two.missed().is_empty(), "the best round counts");
+        assert!(two.missed().is_empty());
+        assert!(two.verdict().starts_with("judged is round 2,"), "{}", two.verdict());
+        // What another round has reached does not help.
+        let mut split = bench(1000, 1.0, 1000);
+        split.rounds.extend(bench(1200, 2000.0, 1000).rounds);
+        assert_eq!(split.missed(), ["1 invocations a second, 1500 at least"]);
     }
 }

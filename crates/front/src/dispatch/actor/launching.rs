@@ -36,6 +36,7 @@ pub(super) async fn launch(
         false => Some(Link::of_machine().await.map_err(no_port)?),
     };
     let port = link.as_ref().map_or(Ok(INSIDE_PORT), Link::port).map_err(no_port)?;
+    let has_cells = launcher.has_cells();
     let blocking = tokio::task::spawn_blocking(move || {
         let no_pipe = |error| Fault::Launch(format!("make a pipe: {error}"));
         let (output, stdout) = std::io::pipe().map_err(no_pipe)?;
@@ -62,6 +63,7 @@ pub(super) async fn launch(
     let launched = blocking.await.map_err(|error| Fault::Launch(format!("launch: {error}")))?;
     let (sandbox, output, started, about) = launched?;
     let link = match (link, sandbox.take_sockets()) {
+        (Some(link), _) if has_cells => link.only_for(&sandbox),
         (Some(link), _) => link,
         (None, Some(sockets)) => Link::inside(sockets).map_err(no_port)?,
         (None, None) => return Err(Fault::Launch("its cell came without a Runtime API".to_owned())),
