@@ -73,7 +73,7 @@ impl AwsError {
                 ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
             }
             Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
-            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
+            Throttle::Allowance => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }
@@ -173,7 +173,14 @@ impl From<Denied> for AwsError {
 
 impl From<NotAFunction> for AwsError {
     fn from(error: NotAFunction) -> Self {
-        Self::invalid(&error.to_string())
+        match error {
+            NotAFunction::Qualifier { text } => {
+                let constraint = "Member must satisfy regular expression pattern: (|[a-zA-Z0-9$_-]+) with length \
+                                  less than or equal to 128";
+                Self::validation(&text, "qualifier", constraint)
+            }
+            error => Self::invalid(&error.to_string()),
+        }
     }
 }
 

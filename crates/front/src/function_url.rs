@@ -182,7 +182,8 @@ impl FunctionUrls {
         };
         let event = event::of_request(invocation, address, &head, &body, source(&head));
         let name = url.function.as_str();
-        let request = self.door.request_with(invocation, (name, url.qualifier.clone()), &head.headers, event);
+        let request =
+            self.door.request_with(invocation, (name, url.qualifier.as_deref()), &head.headers, event);
         let reply = match request {
             Ok(request) => self.door.dispatch().begin(request).await,
             Err(error) => return error.into_response(),

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::EventConfig;
 use node::Network;
 use protocol::{Depth, FunctionName, InvalidName};
 
+use crate::control::Lease;
 use crate::digest;
 use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope, Url};
 use crate::function_url::UrlSettings;
@@ -66,6 +68,8 @@ pub struct Function {
     pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
     pub url: Option<UrlSettings>,
+    /// Keeps `root` in place, where it was unpacked from a package.
+    pub(crate) _lease: Option<Arc<Lease>>,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -183,6 +187,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         depth: config.depth,
         concurrency: config.concurrency,
         throttles: false,
+        _lease: None,
         keep_warm: config.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: config.keep_dedup_s.map(Duration::from_secs_f64),
         processes: config.processes,

@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use catalogue::LATEST;
 use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
@@ -135,9 +136,9 @@ impl Door {
         asked: Asked,
         place: &mut Place,
     ) -> Result<Request, AwsError> {
-        self.find(&asked.name, asked.qualifier.clone())?; // Before megabytes are read for nothing,
+        self.find(&asked.name, asked.qualifier.as_deref())?; // Before megabytes are read for nothing,
         let payload = read_payload(asked.body, place).await?;
-        let target = self.find(&asked.name, asked.qualifier)?; // and again: a deploy may have come in between.
+        let target = self.find(&asked.name, asked.qualifier.as_deref())?; // and again: a deploy may have come in between.
         Ok(request(invocation, target, payload, &asked.headers))
     }
 
@@ -145,16 +146,15 @@ impl Door {
     pub(crate) fn request_with(
         &self,
         invocation: &InvocationId,
-        (name, qualifier): (&str, Option<String>),
+        (name, qualifier): (&str, Option<&str>),
         headers: &HeaderMap,
         payload: Bytes,
     ) -> Result<Request, AwsError> {
         Ok(request(invocation, self.find(name, qualifier)?, payload, headers))
     }
 
-    fn find(&self, name: &str, qualifier: Option<String>) -> Result<Target, AwsError> {
-        let FunctionRef { name, qualifier: own } = names::parse(name).map_err(AwsError::from)?;
-        let qualifier = own.or(qualifier);
+    fn find(&self, name: &str, qualifier: Option<&str>) -> Result<Target, AwsError> {
+        let FunctionRef { name, qualifier } = names::find(name, qualifier)?;
         match self.catalogue.resolve(&name, qualifier.as_deref(), random_share) {
             Some(revision) => Ok(Target { revision, qualifier }),
             None => Err(self.not_found(&name, qualifier.as_deref())),
@@ -162,7 +162,7 @@ impl Door {
     }
 
     fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
-        let suffix = qualifier.filter(|text| *text != "$LATEST").map(|text| format!(":{text}"));
+        let suffix = qualifier.filter(|text| *text != LATEST).map(|text| format!(":{text}"));
         let suffix = suffix.unwrap_or_default();
         AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
     }

@@ -94,9 +94,9 @@ impl Server {
         let events_of = (stored.configs.clone(), stored.destinations.clone());
         let opened =
             Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone(), events_of);
-        let control = Arc::new(opened.await?);
+        let control = opened.await?;
         // Not before its functions are there.
-        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics, &control);
+        let (events, event_task) = stored.work(&config, &dispatch, &deployer, &catalogue, &metrics, &control);
         let region = config.region.as_str().into();
         let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
         let (stop, stopped) = watch::channel(false);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::call::{Answer, Call};
-use super::live::{self, Effect};
+use super::live::Effect;
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
@@ -70,7 +70,7 @@ impl Control {
         record: &ProvisionedRecord,
     ) -> Result<Value, AwsError> {
         let (number, _) = self.version(look, name, Some(qualifier))?;
-        let version = live::version(&number).unwrap_or(Version::Latest);
+        let version = Version::read(&number).unwrap_or(Version::Latest);
         let found = Handle::current().block_on(self.deployer.provisioned(name, version)).unwrap_or_default();
         let available = found.available.min(record.count as usize);
         let status = if available == record.count as usize {
@@ -120,7 +120,7 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
             return Err(AwsError::invalid("Provisioned Concurrency Configs cannot be applied to $LATEST."));
         }
         change.writer.put(&name, &qualifier, &record)?;
-        change.effects.push(Effect::Settings { name: name.clone() });
+        change.settle(&name);
         control.check_provision(change.writer, &name)
     })?;
     let body = control.provisioned(&control.store.read()?, &name, &qualifier, &record)?;

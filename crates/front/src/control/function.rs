@@ -77,7 +77,8 @@ pub(super) fn make(
     record: &VersionRecord,
     package: &Package,
 ) -> Result<(), AwsError> {
-    let function = live::function(name, record, &package.tree).map_err(|error| AwsError::unusable(&error))?;
+    let function = live::function(name, record, &package.tree, &package.lease)
+        .map_err(|error| AwsError::unusable(&error))?;
     change.writer.put(name, number, record)?;
     change.follow(number, function);
     change.settle(name);

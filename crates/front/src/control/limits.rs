@@ -6,7 +6,7 @@ use catalogue::{AliasRecord, Look, ProvisionedRecord, StoreError, VersionRecord}
 use protocol::FunctionName;
 use tokio::runtime::Handle;
 
-use super::{Control, live};
+use super::Control;
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
 use crate::limits::LimitError;
@@ -16,11 +16,11 @@ use crate::limits::LimitError;
 pub(super) fn wanted(look: &impl Look, name: &FunctionName) -> Result<BTreeMap<Version, usize>, StoreError> {
     let versions = look.qualifiers::<VersionRecord>(name)?;
     let mut wanted: BTreeMap<Version, usize> =
-        versions.iter().filter_map(|number| Some((live::version(number)?, 0))).collect();
+        versions.iter().filter_map(|number| Some((Version::read(number)?, 0))).collect();
     for (qualifier, record) in look.of::<ProvisionedRecord>(name)? {
         let alias = look.get::<AliasRecord>(name, &qualifier)?;
         let number = alias.map_or(qualifier, |alias| alias.version);
-        if let Some(count) = live::version(&number).and_then(|version| wanted.get_mut(&version)) {
+        if let Some(count) = Version::read(&number).and_then(|version| wanted.get_mut(&version)) {
             *count += record.count as usize;
         }
     }

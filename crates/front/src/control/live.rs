@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use catalogue::{AliasRecord, LATEST, UrlRecord, VersionRecord};
 use protocol::FunctionName;
 use tokio::runtime::Handle;
 
-use super::{Change, Control};
+use super::{Change, Control, Lease};
 use crate::catalogue::{Alias, Version};
 use crate::function_toml::{FunctionToml, Runtime};
 use crate::function_url::{FunctionUrl, InvokeMode, UrlAuth, UrlLookup, UrlSettings};
@@ -134,7 +134,7 @@ pub(super) fn url_effect(name: &FunctionName, qualifier: &str, record: &UrlRecor
 impl Change<'_> {
     /// Has this record answer under its version, once it is on disk.
     pub(super) fn follow(&mut self, number: &str, function: Function) {
-        if let Some(version) = version(number) {
+        if let Some(version) = Version::read(number) {
             let function = Box::new(at_version(version, function));
             self.effects.push(Effect::Put { version, function });
         }
@@ -155,14 +155,10 @@ impl Change<'_> {
     }
 }
 
-/// `$LATEST` or a number.
-pub(super) fn version(text: &str) -> Option<Version> {
-    if text == LATEST { Some(Version::Latest) } else { text.parse().ok().map(Version::Number) }
-}
-
 pub(super) fn alias_of(record: &AliasRecord) -> Option<Alias> {
-    let also = record.weights.iter().next().and_then(|(number, share)| Some((version(number)?, *share)));
-    Some(Alias { version: version(&record.version)?, also })
+    let also =
+        record.weights.iter().next().and_then(|(number, share)| Some((Version::read(number)?, *share)));
+    Some(Alias { version: Version::read(&record.version)?, also })
 }
 
 /// A function as it is launched. What Lambda has no words for comes from a `function.toml` in the package; what the
@@ -171,6 +167,7 @@ pub(super) fn function(
     name: &FunctionName,
     record: &VersionRecord,
     tree: &Path,
+    lease: &Arc<Lease>,
 ) -> Result<Function, CatalogueError> {
     let toml = tree.join("function.toml");
     let own = FunctionToml::read(&toml)?;
@@ -205,6 +202,7 @@ pub(super) fn function(
         url: None,                              // Its URLs are records of their own,
         events: events::EventConfig::default(), // and so is what becomes of its events.
         throttles: true,
+        _lease: Some(Arc::clone(lease)),
     })
 }
 

@@ -12,6 +12,7 @@ mod concurrency;
 mod configuration;
 mod event_invoke;
 mod function;
+mod leases;
 mod limits;
 mod live;
 mod open;
@@ -34,6 +35,7 @@ use protocol::FunctionName;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+pub(crate) use leases::Lease;
 pub use open::DeployedError;
 pub(crate) use operation::{OPERATIONS, router};
 
@@ -57,6 +59,7 @@ pub(crate) struct Control {
     store: CatalogueStore,
     packages: Packages,
     trees: Trees,
+    leases: leases::Leases,
     deployer: Deployer,
     /// Functions from folders: they are shown, and changed in their folder only.
     folders: BTreeMap<FunctionName, VersionRecord>,

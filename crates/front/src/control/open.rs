@@ -11,7 +11,9 @@ use catalogue::{
 use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
+use super::leases::Leases;
 use super::{CALLS_MAX, Control, ROOM_BYTES, limits, live};
+use crate::catalogue::Version;
 use crate::deploy::Deployer;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
@@ -64,11 +66,13 @@ impl Control {
         folders: &Catalogue,
         deployer: Deployer,
         (folder_events, destinations): (EventConfigs, Destinations),
-    ) -> Result<Control, DeployedError> {
+    ) -> Result<Arc<Control>, DeployedError> {
+        let (leases, ended) = Leases::new();
         let control = Control {
             store: CatalogueStore::open(&data_dir.join("catalogue.redb"))?,
             packages: Packages::open(&data_dir.join("packages"))?,
             trees: Trees::open(&data_dir.join("trees"))?,
+            leases,
             deployer,
             folder_events,
             destinations,
@@ -112,6 +116,8 @@ impl Control {
                 control.apply(live::Effect::PutUrl { id: function.name.to_string(), url });
             }
         }
+        let control = Arc::new(control);
+        control.collect_code(ended);
         Ok(control)
     }
 
@@ -181,6 +187,7 @@ impl Control {
     }
 
     async fn revive(&self, name: &FunctionName, number: &str, record: &VersionRecord) -> Result<(), Broken> {
+        let lease = self.leases.take(&record.package);
         let tree = match self.trees.find(&record.package) {
             Some(tree) => tree,
             None => {
@@ -188,8 +195,8 @@ impl Control {
                 self.trees.unpack(&record.package, &package)? // Blocks: nobody else is served yet.
             }
         };
-        let function = live::function(name, record, &tree)?;
-        if let Some(version) = live::version(number) {
+        let function = live::function(name, record, &tree, &lease)?;
+        if let Some(version) = Version::read(number) {
             self.deployer.put(version, live::at_version(version, function)).await;
         }
         Ok(())
@@ -214,10 +221,10 @@ fn of_folder(function: &Function) -> VersionRecord {
         description: format!("From the folder {}", function.root.display()),
         timeout_s: function.timeout.as_secs_f64().ceil() as u32,
         memory_mb: function.memory_mb as u32,
-        tmp_mb: function.file_mb as u32,
+        tmp_mb: function.tmp_mb as u32,
         environment: function.environment.clone(),
         architecture: super::settings::ARCHITECTURE.to_owned(),
-        snap_start: false,
+        snap_start: function.snap_start,
         dead_letter: None,
         told: BTreeMap::new(),
     }

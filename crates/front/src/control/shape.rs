@@ -57,7 +57,9 @@ impl Control {
         qualifier: Option<&str>,
         record: &VersionRecord,
     ) -> Value {
-        let optimized = if record.snap_start && number != LATEST { "On" } else { "Off" };
+        // Of folders nothing is published: what is there is what the hooks are for.
+        let is_prepared = record.snap_start && (number != LATEST || self.folders.contains_key(name));
+        let optimized = if is_prepared { "On" } else { "Off" };
         let mut body = json!({
             "FunctionName": name,
             "FunctionArn": self.arn(name, qualifier),
@@ -69,7 +71,7 @@ impl Control {
             "Timeout": record.timeout_s,
             "MemorySize": record.memory_mb,
             "CodeSize": record.package_bytes,
-            "CodeSha256": record.package.base64(),
+            "CodeSha256": code_sha256(record),
             "LastModified": date(record.modified_ms),
             "RevisionId": record.etag,
             "PackageType": "Zip",
@@ -98,6 +100,11 @@ impl Control {
         }
         body
     }
+}
+
+/// The hash of a version's code.
+pub(super) fn code_sha256(record: &VersionRecord) -> String {
+    crate::base64::encode(record.package.as_bytes())
 }
 
 /// It is there, and is not served.

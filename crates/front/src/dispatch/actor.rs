@@ -102,7 +102,7 @@ type Cause = (Event, Option<Fault>);
 pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
     let (open, held, starts, revisions, timers, epilogues) = Default::default();
     let (mut brain, started) = (Brain::new(Policy::Fixed), Instant::now());
-    brain.set_account(setup.plan.account);
+    brain.set_allowance(setup.plan.allowance);
     let mut actor = Actor {
         setup,
         brain,
@@ -145,7 +145,7 @@ pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox
 /// What the function says, and the server's defaults for the rest.
 pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     let mut own = plan.function.clone();
-    let default = if function.throttles { plan.account } else { own.concurrency };
+    let default = if function.throttles { plan.allowance } else { own.concurrency };
     own.concurrency = function.concurrency.unwrap_or(default);
     own.beyond = if function.throttles { Beyond::Throttle } else { Beyond::Wait };
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);

@@ -16,22 +16,22 @@ use crate::outcome::{self, Outcome};
 
 /// The right to answer an invocation, as long as the answer is read: megabytes are read once. An answer that breaks off
 /// was none, and another may come.
-struct Claim<'a> {
+struct Reading<'a> {
     call: &'a Call,
     invocation: InvocationId,
 }
 
-impl<'a> Claim<'a> {
-    fn make(call: &'a Call, invocation: &InvocationId) -> Result<Self, Wrong> {
-        call.begin_answer(invocation, Phase::Answering)?;
-        Ok(Claim { call, invocation: invocation.clone() })
+impl<'a> Reading<'a> {
+    fn begin(call: &'a Call, invocation: &InvocationId) -> Result<Self, Wrong> {
+        call.begin_answer(invocation, Phase::Reading)?;
+        Ok(Reading { call, invocation: invocation.clone() })
     }
 }
 
-impl Drop for Claim<'_> {
+impl Drop for Reading<'_> {
     fn drop(&mut self) {
         let mut desk = self.call.desk();
-        if desk.phase == Phase::Answering(self.invocation.clone()) {
+        if desk.phase == Phase::Reading(self.invocation.clone()) {
             desk.phase = Phase::Serving(self.invocation.clone());
         }
     }
@@ -47,7 +47,7 @@ pub(super) async fn response(
     if headers.get(RESPONSE_MODE).is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"streaming")) {
         return streaming::respond(&call, invocation, content_type(&headers), body).await;
     }
-    let _claim = Claim::make(&call, &invocation)?;
+    let _reading = Reading::begin(&call, &invocation)?;
     match call.read(body, RESPONSE_BYTES_MAX).await {
         Ok(payload) => {
             let outcome = Outcome::Answer { payload, content_type: content_type(&headers) };
@@ -80,7 +80,7 @@ pub(super) async fn error(
     body: Body,
 ) -> Result<StatusCode, Wrong> {
     let invocation = InvocationId(id);
-    let _claim = Claim::make(&call, &invocation)?;
+    let _reading = Reading::begin(&call, &invocation)?;
     let payload = call.read(body, ERROR_BYTES_MAX).await?;
     call.answer(invocation, outcome::function_error(payload, error_kind(&headers, ERROR_TYPE))).await?;
     Ok(StatusCode::ACCEPTED)
@@ -99,7 +99,7 @@ impl Call {
                 desk.phase = phase(invocation.clone());
                 Ok(())
             }
-            Phase::Answering(last) | Phase::Streaming(last) | Phase::Answered(last) if last == invocation => {
+            Phase::Reading(last) | Phase::Streaming(last) | Phase::Answered(last) if last == invocation => {
                 Err(Wrong::Order)
             }
             _ => Err(Wrong::Id),
@@ -112,7 +112,7 @@ impl Call {
         let place = self.messages.reserve().await.map_err(|_| Wrong::Closed)?;
         let mut desk = self.desk();
         match &desk.phase {
-            Phase::Answering(current) | Phase::Streaming(current) if *current == invocation => {}
+            Phase::Reading(current) | Phase::Streaming(current) if *current == invocation => {}
             _ => return Err(Wrong::Order),
         }
         desk.phase = Phase::Answered(invocation.clone());

@@ -27,7 +27,7 @@ pub(super) enum Phase {
     Waiting,
     Serving(InvocationId),
     /// Its answer is being read.
-    Answering(InvocationId),
+    Reading(InvocationId),
     Streaming(InvocationId),
     Answered(InvocationId),
     Failed,

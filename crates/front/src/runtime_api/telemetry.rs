@@ -228,6 +228,7 @@ impl Telemetry {
         Some(match place {
             Some(place) => {
                 books.subscribers[place] = subscriber;
+                self.0.news.notify_waiters();
                 IsFirst(None)
             }
             None => {

@@ -1,25 +1,23 @@
 //! The Runtime API as a runtime sees it, over real TCP; by hand, and by the runtimes themselves.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::asking::{WAIT_MAX, ask_on, connect};
 use crate::outcome;
 
 mod extensions;
 mod restore;
 mod streaming;
 mod telemetry;
-
-/// Long enough for a Python to start on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(20);
 
 struct Bench {
     api: RuntimeApi,
@@ -72,22 +70,15 @@ impl Bench {
     }
 
     async fn client(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        sender
+        connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await
     }
 }
 
 /// One call: status, body.
 async fn call(client: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, body: Bytes) -> (u16, String) {
-    let uri = format!("/2018-06-01/runtime/{path}");
-    let request = http::Request::builder().method(method).uri(uri).header("host", "runtime");
-    client.ready().await.unwrap();
-    let response = client.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8_lossy(&bytes).into_owned())
+    let line = format!("{method} /2018-06-01/runtime/{path}");
+    let page = ask_on(client, &line, &[("host", "runtime")], body).await;
+    (page.status, page.text.unwrap())
 }
 
 #[tokio::test]
@@ -157,7 +148,7 @@ async fn an_invocation_has_one_answer_at_a_time_and_one_that_breaks_off_was_none
         "POST /2018-06-01/runtime/invocation/7/response HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n1";
     slow.write_all(head.as_bytes()).await.unwrap();
     let deadline = tokio::time::Instant::now() + WAIT_MAX;
-    while !matches!(lock(&bench.api.desk).phase, Phase::Answering(_)) {
+    while !matches!(lock(&bench.api.desk).phase, Phase::Reading(_)) {
         assert!(tokio::time::Instant::now() < deadline, "its answer is not read");
         tokio::task::yield_now().await;
     }

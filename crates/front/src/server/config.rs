@@ -144,7 +144,7 @@ pub(super) fn plan(config: &ServerConfig) -> Plan {
     Plan {
         region: config.region.clone(),
         init_timeout: config.init_timeout,
-        account: config.account_concurrency,
+        allowance: config.account_concurrency,
         function: FunctionPlan {
             concurrency: config.concurrency,
             keep_warm: config.keep_warm,

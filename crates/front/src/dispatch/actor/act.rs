@@ -189,7 +189,7 @@ impl Actor {
         let outcome = match why {
             Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
             Why::ReservedLimit => Outcome::Throttled(Throttle::Reserved),
-            Why::AccountLimit => Outcome::Throttled(Throttle::Account),
+            Why::AllowanceLimit => Outcome::Throttled(Throttle::Allowance),
             Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownRevision => Outcome::Removed,

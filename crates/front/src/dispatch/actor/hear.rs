@@ -68,13 +68,13 @@ impl Actor {
         self.tell((Event::Retire { revision, successor }, None));
     }
 
-    pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, String>) {
+    pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, Fault>) {
         let Some(revision) = self.starts.remove(&start) else { return };
         let launched = match result {
             Ok(launched) => launched,
-            Err(message) => {
-                tracing::error!(function = %revision.function.name, "{message}");
-                return self.tell((Event::StartFailed { start }, Some(Fault::Launch(message))));
+            Err(fault) => {
+                tracing::error!(function = %revision.function.name, ?fault, "it cannot be launched");
+                return self.tell((Event::StartFailed { start }, Some(fault)));
             }
         };
         let id = launched.sandbox.id();

@@ -31,10 +31,8 @@ async fn pushed(listener: &TcpListener) -> Vec<(String, serde_json::Value)> {
 }
 
 async fn subscribe(bench: &Bench, id: &str, body: String) -> u16 {
-    let mut client = bench.client().await;
-    let request = http::Request::put("/2022-07-01/telemetry").header("host", "h").header(ID, id);
-    let request = request.body(Full::new(Bytes::from(body))).unwrap();
-    client.send_request(request).await.unwrap().status().as_u16()
+    let headers = [("host", "h"), (ID, id)];
+    ask_on(&mut bench.client().await, "PUT /2022-07-01/telemetry", &headers, body).await.status
 }
 
 #[tokio::test]

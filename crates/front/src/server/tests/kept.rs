@@ -64,3 +64,12 @@ async fn a_record_that_cannot_be_read_costs_its_function_and_no_other_and_nothin
     assert_eq!(bench.page("DELETE /2015-03-31/functions/later", &local, "").await.status, 204);
     assert_eq!(get("later").await.0, 404);
 }
+
+#[tokio::test]
+async fn a_folder_is_shown_as_it_is() {
+    let bench = bench("tmp_mb = 700\nfile_mb = 900\nsnap_start = true", |_| {}).await;
+    let page = bench.page("GET /2015-03-31/functions/f/configuration", &[("host", "localhost")], "").await;
+    let shown: Value = serde_json::from_str(&page.text.unwrap()).unwrap();
+    assert_eq!(shown["EphemeralStorage"], json!({ "Size": 700 }));
+    assert_eq!(shown["SnapStart"], json!({ "ApplyOn": "PublishedVersions", "OptimizationStatus": "On" }));
+}
