@@ -19,7 +19,7 @@ use crate::deadlines::{Deadlines, Due};
 use crate::sandbox::{Phase, Sandbox};
 use crate::{Action, Beyond, Demand, Event, Origin, Policy, StartId, Why};
 
-use limits::{Account, Group};
+use limits::{Allowance, Group};
 pub use provision::Provisioned;
 use revisions::Revision;
 
@@ -33,7 +33,7 @@ pub struct Brain {
     /// The same revisions, in the order in which they retired.
     retired: VecDeque<RevisionId>,
     groups: BTreeMap<FunctionName, Group>,
-    account: Account,
+    allowance: Allowance,
     sandboxes: BTreeMap<SandboxId, Sandbox>,
     starts: BTreeMap<StartId, RevisionId>,
     /// The revision of each invocation that waits.

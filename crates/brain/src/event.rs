@@ -199,8 +199,8 @@ pub enum Why {
     QueueFull,
     /// As many invocations of the function are under way as are reserved for it.
     ReservedLimit,
-    /// As many invocations are under way as the account allows for functions for which nothing is reserved.
-    AccountLimit,
+    /// As many invocations are under way as the allowance has for functions for which nothing is reserved.
+    AllowanceLimit,
     /// It waited as long as one may wait.
     QueuedTooLong,
     /// The sandbox that was started for it did not come up.

@@ -26,7 +26,7 @@ pub enum Beyond {
     /// It waits, as far as the queue goes. Lambda's limits do not count.
     #[default]
     Wait,
-    /// As Lambda does it: it is rejected at once, at the limit of its function or of the account.
+    /// As Lambda does it: it is rejected at once, at the limit of its function or of the allowance.
     Throttle,
 }
 

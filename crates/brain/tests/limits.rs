@@ -27,21 +27,21 @@ fn one_more_than_reserved_is_throttled_over_all_revisions() {
 }
 
 #[test]
-fn nothing_reserved_is_nothing_at_all_with_zero_and_the_rest_of_the_account_without() {
+fn nothing_reserved_is_nothing_at_all_with_zero_and_the_rest_of_the_allowance_without() {
     check_with(
         throttled(),
         |brain| brain.set_reserved(&name(), Some(0)),
         "0 invoke a -> reject a ReservedLimit",
     );
     let other = |brain: &mut Brain| {
-        brain.set_account(3);
+        brain.set_allowance(3);
         brain.set_reserved(&"other".parse().unwrap(), Some(2));
     };
     check_with(
         throttled(),
         other,
         "0 invoke a     -> start 1
-         0 invoke b     -> reject b AccountLimit
+         0 invoke b     -> reject b AllowanceLimit
          0 started 1
          1 gone 1       -> reject a StartFailed
          2 invoke c     -> start 2",
@@ -130,13 +130,13 @@ fn a_provisioned_sandbox_that_dies_is_replaced_after_pauses_that_double() {
 }
 
 #[test]
-fn what_is_provisioned_counts_against_the_account_and_is_free_to_its_own() {
+fn what_is_provisioned_counts_against_the_allowance_and_is_free_to_its_own() {
     let provisioned = "0 provision 1 2  -> start 1, start 2
          0 invoke a
          0 invoke b
-         0 invoke c       -> reject c AccountLimit
-         0 invoke d 2     -> reject d AccountLimit";
-    check_with(throttled(), |brain| brain.set_account(2), provisioned);
+         0 invoke c       -> reject c AllowanceLimit
+         0 invoke d 2     -> reject d AllowanceLimit";
+    check_with(throttled(), |brain| brain.set_allowance(2), provisioned);
 }
 
 #[test]

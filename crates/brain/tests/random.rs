@@ -16,7 +16,7 @@ use protocol::{FunctionName, InvocationId, RevisionId, SandboxId};
 const FUNCTIONS: usize = 3;
 const CONCURRENCY: usize = 3;
 const QUEUE_LEN: usize = 2;
-const ACCOUNT: usize = 4;
+const ALLOWANCE: usize = 4;
 
 /// One thing that happens. Numbers pick among what exists; `Noise` is an event that fits nothing.
 #[derive(Clone, Debug)]
@@ -108,12 +108,12 @@ impl World {
             sandboxes: BTreeMap::new(),
             by_hand: BTreeSet::new(),
             is_by_hand: false,
-            model: Model { account: ACCOUNT, reserved, provisioned, revisions, open },
+            model: Model { allowance: ALLOWANCE, reserved, provisioned, revisions, open },
             assigned: BTreeSet::new(),
             last_reject: None,
             last_id: 0,
         };
-        world.brain.set_account(ACCOUNT);
+        world.brain.set_allowance(ALLOWANCE);
         world.current = (0..FUNCTIONS).map(|function| world.new_revision(function)).collect();
         world
     }
@@ -146,7 +146,7 @@ impl World {
         self.model.open.insert(invocation.clone(), revision);
         self.tell(Event::Invoke { invocation: invocation.clone(), revision: asked });
         let rejected = self.last_reject.take().filter(|(id, _)| *id == invocation).map(|(_, why)| why);
-        let is_throttled = matches!(rejected, Some(Why::ReservedLimit | Why::AccountLimit));
+        let is_throttled = matches!(rejected, Some(Why::ReservedLimit | Why::AllowanceLimit));
         assert_eq!(is_throttled, !is_admitted, "{rejected:?}, {:?}", self.model);
     }
 
@@ -370,7 +370,7 @@ impl World {
             self.step(Step::Provision(function, 0));
             self.reserve(function, None);
         }
-        (0..=ACCOUNT).for_each(|_| self.invoke(self.current[1])); // Which compares with the model.
+        (0..=ALLOWANCE).for_each(|_| self.invoke(self.current[1])); // Which compares with the model.
     }
 }
 

@@ -14,5 +14,5 @@ pub use record::{
     AliasRecord, EventInvokeRecord, FunctionRecord, LATEST, PolicyRecord, ProvisionedRecord, Record,
     UrlRecord, VersionRecord,
 };
-pub use store::{CatalogueStore, Look, RECORD_BYTES_MAX, Reader, StoreError, Writer};
+pub use store::{All, CatalogueStore, Damaged, Look, RECORD_BYTES_MAX, Reader, StoreError, Writer};
 pub use tree::{TREE_BYTES_MAX, TREE_ENTRIES_MAX, TreeError, Trees};

@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use object_store::ObjectStoreExt as _;
 use object_store::local::LocalFileSystem;
@@ -33,9 +31,9 @@ impl PackageId {
         Self(Sha256::digest(bytes).into())
     }
 
-    /// In base64, as Lambda tells it (`CodeSha256`).
-    pub fn base64(&self) -> String {
-        BASE64_STANDARD.encode(self.0)
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 
@@ -98,8 +96,8 @@ pub enum PackageError {
         /// Which.
         id: PackageId,
     },
-    /// The folder of the packages cannot be made.
-    #[error("make {path:?}")]
+    /// The folder of the packages cannot be made or changed.
+    #[error("make or change {path:?}")]
     Folder {
         /// The folder.
         path: PathBuf,
@@ -148,6 +146,17 @@ impl Packages {
         if PackageId::of(&bytes) == *id { Ok(bytes) } else { Err(PackageError::Damaged { id: *id }) }
     }
 
+    /// Removes a package, if it is there. To be called when no record names it, and nobody is about to.
+    pub fn remove(&self, id: &PackageId) -> Result<(), PackageError> {
+        let path = self.folder.join(id.to_string());
+        match std::fs::remove_file(&path) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(PackageError::Folder { path, source })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Removes what `is_wanted` does not name, and what a server left that died while it wrote. To be called while
     /// nobody puts packages: a package is there before the record that names it. Returns how many files went.
     pub async fn sweep(&self, is_wanted: impl Fn(&PackageId) -> bool) -> Result<usize, PackageError> {
@@ -174,10 +183,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_is_told_as_lambda_tells_it() {
+    fn an_id_is_text_and_back() {
         let id = PackageId::of(b"");
         assert_eq!(id.to_string(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-        assert_eq!(id.base64(), "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
         assert_eq!(id.to_string().parse(), Ok(id));
     }
 

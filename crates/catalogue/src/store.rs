@@ -1,13 +1,18 @@
 //! The records: one table in one file, changed in transactions. One writer at a time; readers see what was there when
 //! they began.
 
+mod look;
+
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use protocol::FunctionName;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{Database, ReadTransaction, ReadableDatabase, TableDefinition, WriteTransaction};
 use serde_json::value::RawValue;
 
 use crate::Record;
+pub use look::{All, Damaged, Look};
 
 /// Kind, function, qualifier; a record in JSON.
 const RECORDS: TableDefinition<(&str, &str, &str), &[u8]> = TableDefinition::new("records");
@@ -85,14 +90,50 @@ pub enum StoreError {
     Database(#[from] redb::Error),
 }
 
+impl StoreError {
+    /// Whether one record is at fault, and all others can be read.
+    pub fn is_of_record(&self) -> bool {
+        matches!(self, StoreError::Record { .. } | StoreError::Format { .. })
+    }
+}
+
 /// Anything of redb's, as ours.
 fn failed(error: impl Into<redb::Error>) -> StoreError {
     StoreError::Database(error.into())
 }
 
+/// Opens the database; again after it failed.
+type Opener = Box<dyn Fn() -> Result<Database, StoreError> + Send + Sync>;
+
 /// All records of one server.
 pub struct CatalogueStore {
-    database: Database,
+    opener: Opener,
+    /// None: it failed, and could not be opened again yet.
+    open: RwLock<Option<Open>>,
+}
+
+/// An open database.
+#[derive(Clone)]
+struct Open {
+    database: Arc<Database>,
+    health: Health,
+}
+
+/// Whether a database is of use: redb does nothing more once an operation on the file has failed, on a full disk for
+/// example.
+#[derive(Clone, Default)]
+struct Health {
+    has_failed: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// The result, of which is remembered whether the file failed.
+    fn note<T>(&self, result: Result<T, StoreError>) -> Result<T, StoreError> {
+        if let Err(StoreError::Database(_)) = result {
+            self.has_failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 impl CatalogueStore {
@@ -102,39 +143,68 @@ impl CatalogueStore {
         if !path.exists() {
             create(path)?;
         }
-        let database = open(path)?;
-        let store = Self { database };
-        match store.number(FORMAT_KEY).map_err(|error| damaged(path, &error))? {
-            FORMAT => Ok(store),
-            found => Err(StoreError::Format { what: format!("{path:?}"), found }),
-        }
+        let path = path.to_owned();
+        Self::open_by(Box::new(move || {
+            let database = open(&path)?;
+            match number(&database, FORMAT_KEY).map_err(|error| damaged(&path, &error))? {
+                FORMAT => Ok(database),
+                found => Err(StoreError::Format { what: format!("{path:?}"), found }),
+            }
+        }))
+    }
+
+    fn open_by(opener: Opener) -> Result<Self, StoreError> {
+        let store = Self { opener, open: RwLock::default() };
+        store.database()?;
+        Ok(store)
     }
 
     /// What is there now; it does not change while the reader lives.
     pub fn read(&self) -> Result<Reader, StoreError> {
-        Ok(Reader(self.database.begin_read().map_err(failed)?))
+        let Open { database, health } = self.database()?;
+        let transaction = health.note(database.begin_read().map_err(failed))?;
+        Ok(Reader { transaction, health })
     }
 
-    /// Changes records, all or none: an error leaves everything as it was. When this returns, what was changed is on
-    /// disk. Blocks while others write, and for the disk.
+    /// Changes records, all or none: an error leaves everything as it was; only where the disk failed at the very end
+    /// the change may have come about. When this returns, what was changed is on disk. Blocks while others write,
+    /// and for the disk.
     pub fn write<T, E: From<StoreError>>(
         &self,
         change: impl FnOnce(&mut Writer) -> Result<T, E>,
     ) -> Result<T, E> {
-        let transaction = self.database.begin_write().map_err(failed)?;
-        let mut writer = Writer(transaction);
+        let Open { database, health } = self.database()?;
+        let transaction = health.note(database.begin_write().map_err(failed))?;
+        let mut writer = Writer { transaction, health: health.clone() };
         let value = change(&mut writer)?; // Dropping a transaction undoes it.
         fail_point::reach("catalogue-changing");
-        writer.0.commit().map_err(failed)?;
+        health.note(writer.transaction.commit().map_err(failed))?;
         fail_point::reach("catalogue-changed");
         Ok(value)
     }
 
-    fn number(&self, key: &str) -> Result<u64, StoreError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let table = transaction.open_table(NUMBERS).map_err(failed)?;
-        Ok(table.get(key).map_err(failed)?.map_or(0, |number| number.value()))
+    /// The database; one that has failed is opened again. Where others are still at work on that one, they have to
+    /// fail first: two at once may not have the file.
+    fn database(&self) -> Result<Open, StoreError> {
+        let is_well = |open: &&Open| !open.health.has_failed.load(Ordering::Relaxed);
+        if let Some(open) = self.open.read().unwrap_or_else(PoisonError::into_inner).as_ref().filter(is_well)
+        {
+            return Ok(open.clone());
+        }
+        let mut slot = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(open) = slot.as_ref().filter(is_well) {
+            return Ok(open.clone()); // Somebody was quicker.
+        }
+        drop(slot.take());
+        let open = Open { database: Arc::new((self.opener)()?), health: Health::default() };
+        Ok(slot.insert(open).clone())
     }
+}
+
+fn number(database: &Database, key: &str) -> Result<u64, StoreError> {
+    let transaction = database.begin_read().map_err(failed)?;
+    let table = transaction.open_table(NUMBERS).map_err(failed)?;
+    Ok(table.get(key).map_err(failed)?.map_or(0, |number| number.value()))
 }
 
 /// Made aside and renamed, so that no crash leaves half a file.
@@ -208,97 +278,16 @@ fn decode<R: Record>(key: (&str, &str, &str), bytes: &[u8]) -> Result<R, StoreEr
     serde_json::from_str(opened.record.get()).map_err(damaged)
 }
 
-/// Key and value as they were found.
-type Found = ((String, String), Vec<u8>);
-
-/// Looking records up, in a snapshot or within a change.
-pub trait Look {
-    /// The bytes of one record.
-    #[doc(hidden)]
-    fn bytes(&self, key: (&str, &str, &str)) -> Result<Option<Vec<u8>>, StoreError>;
-
-    /// All records of a kind between two keys of (function, qualifier).
-    #[doc(hidden)]
-    fn between(&self, kind: &str, from: (&str, &str), to: (&str, &str)) -> Result<Vec<Found>, StoreError>;
-
-    /// One record.
-    fn get<R: Record>(&self, name: &FunctionName, qualifier: &str) -> Result<Option<R>, StoreError> {
-        let key = (R::KIND, name.as_str(), qualifier);
-        self.bytes(key)?.map(|bytes| decode(key, &bytes)).transpose()
-    }
-
-    /// All of one kind that a function has, by qualifier as text.
-    fn of<R: Record>(&self, name: &FunctionName) -> Result<Vec<(String, R)>, StoreError> {
-        let found = self.between(R::KIND, (name.as_str(), ""), (name.as_str(), AFTER_ALL))?;
-        let decoded = found.into_iter().map(|((name, qualifier), bytes)| {
-            let record = decode((R::KIND, &name, &qualifier), &bytes)?;
-            Ok((qualifier, record))
-        });
-        decoded.collect()
-    }
-
-    /// All of one kind: function, qualifier, record; in this order.
-    fn all<R: Record>(&self) -> Result<Vec<(FunctionName, String, R)>, StoreError> {
-        let found = self.between(R::KIND, ("", ""), (AFTER_ALL, ""))?;
-        let decoded = found.into_iter().map(|((name, qualifier), bytes)| {
-            let key = (R::KIND, name.as_str(), qualifier.as_str());
-            let damaged = |error: protocol::InvalidName| StoreError::Record {
-                key: key_text(key),
-                why: error.to_string(),
-            };
-            let record = decode(key, &bytes)?;
-            Ok((name.parse().map_err(damaged)?, qualifier.clone(), record))
-        });
-        decoded.collect()
-    }
-}
-
 /// The records at one moment.
-pub struct Reader(ReadTransaction);
+pub struct Reader {
+    transaction: ReadTransaction,
+    health: Health,
+}
 
 /// The records while they are changed.
-pub struct Writer(WriteTransaction);
-
-fn look_up(
-    table: &impl ReadableTable<(&'static str, &'static str, &'static str), &'static [u8]>,
-    key: (&str, &str, &str),
-) -> Result<Option<Vec<u8>>, StoreError> {
-    Ok(table.get(key).map_err(failed)?.map(|value| value.value().to_vec()))
-}
-
-fn look_between(
-    table: &impl ReadableTable<(&'static str, &'static str, &'static str), &'static [u8]>,
-    kind: &str,
-    from: (&str, &str),
-    to: (&str, &str),
-) -> Result<Vec<Found>, StoreError> {
-    let range = table.range((kind, from.0, from.1)..=(kind, to.0, to.1)).map_err(failed)?;
-    let found = range.map(|entry| {
-        let (key, value) = entry.map_err(failed)?;
-        let (_, name, qualifier) = key.value();
-        Ok(((name.to_owned(), qualifier.to_owned()), value.value().to_vec()))
-    });
-    found.collect()
-}
-
-impl Look for Reader {
-    fn bytes(&self, key: (&str, &str, &str)) -> Result<Option<Vec<u8>>, StoreError> {
-        look_up(&self.0.open_table(RECORDS).map_err(failed)?, key)
-    }
-
-    fn between(&self, kind: &str, from: (&str, &str), to: (&str, &str)) -> Result<Vec<Found>, StoreError> {
-        look_between(&self.0.open_table(RECORDS).map_err(failed)?, kind, from, to)
-    }
-}
-
-impl Look for Writer {
-    fn bytes(&self, key: (&str, &str, &str)) -> Result<Option<Vec<u8>>, StoreError> {
-        look_up(&self.0.open_table(RECORDS).map_err(failed)?, key)
-    }
-
-    fn between(&self, kind: &str, from: (&str, &str), to: (&str, &str)) -> Result<Vec<Found>, StoreError> {
-        look_between(&self.0.open_table(RECORDS).map_err(failed)?, kind, from, to)
-    }
+pub struct Writer {
+    transaction: WriteTransaction,
+    health: Health,
 }
 
 impl Writer {
@@ -316,22 +305,27 @@ impl Writer {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(StoreError::TooLarge { key: key_text(key), len: bytes.len() });
         }
-        self.0.open_table(RECORDS).map_err(failed)?.insert(key, bytes.as_slice()).map_err(failed)?;
-        Ok(())
+        let table = self.transaction.open_table(RECORDS).map_err(failed);
+        let put = table.and_then(|mut table| table.insert(key, bytes.as_slice()).map(drop).map_err(failed));
+        self.health.note(put)
     }
 
     /// Takes a record away; says whether it was there.
     pub fn remove<R: Record>(&mut self, name: &FunctionName, qualifier: &str) -> Result<bool, StoreError> {
-        let mut table = self.0.open_table(RECORDS).map_err(failed)?;
-        let removed = table.remove((R::KIND, name.as_str(), qualifier)).map_err(failed)?;
-        Ok(removed.is_some())
+        let key = (R::KIND, name.as_str(), qualifier);
+        let table = self.transaction.open_table(RECORDS).map_err(failed);
+        let removed = table.and_then(|mut table| Ok(table.remove(key).map_err(failed)?.is_some()));
+        self.health.note(removed)
     }
 
-    /// Takes all of one kind away that a function has.
+    /// Takes all of one kind away that a function has, readable or not.
     pub fn remove_all<R: Record>(&mut self, name: &FunctionName) -> Result<(), StoreError> {
-        for (qualifier, _) in self.of::<R>(name)? {
+        for qualifier in self.qualifiers::<R>(name)? {
             self.remove::<R>(name, &qualifier)?;
         }
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

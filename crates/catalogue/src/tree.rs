@@ -113,6 +113,20 @@ impl Trees {
         Ok(path)
     }
 
+    /// Takes a tree away from where it is found, which is quick; where it is until `remove`, if there was one. To be
+    /// called while nothing runs in it, and nobody is about to have it.
+    pub fn detach(&self, id: &PackageId) -> Result<Option<PathBuf>, TreeError> {
+        let Some(path) = self.find(id) else { return Ok(None) };
+        let aside = path.with_extension(format!("gone{}", self.unpacked.fetch_add(1, Ordering::Relaxed)));
+        std::fs::rename(&path, &aside).map_err(|source| TreeError::Io { path, source })?;
+        Ok(Some(aside))
+    }
+
+    /// Removes what was detached. Blocking: seconds for large trees.
+    pub fn remove(&self, detached: &Path) -> Result<(), TreeError> {
+        remove(detached).map_err(|source| TreeError::Io { path: detached.to_owned(), source })
+    }
+
     /// Removes trees that `is_wanted` does not name. To be called while nothing runs in them.
     pub fn sweep(&self, is_wanted: impl Fn(&PackageId) -> bool) -> Result<(), TreeError> {
         sweep(&self.folder, is_wanted).map_err(|source| TreeError::Io { path: self.folder.clone(), source })

@@ -21,7 +21,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let findings = linux::probe::look();
+    let mut findings = linux::probe::look();
+    let program = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
+    findings.extend(linux::probe::cells(&program, &std::env::temp_dir()));
     match args.json {
         true => output::print_json(&rows(&findings, &rivals()))?,
         false => output::print(&table(&findings, &rivals(), output::width()))?,

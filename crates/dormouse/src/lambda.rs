@@ -23,11 +23,6 @@ impl Lambda {
         Ok(Lambda { client: Client::new(data_dir::socket(data)), runtime })
     }
 
-    /// As bytes stand in JSON.
-    pub(crate) fn base64(&self, bytes: &[u8]) -> String {
-        front::base64(bytes)
-    }
-
     /// What is there, or `None`.
     pub(crate) fn find(&self, path: &str) -> Result<Option<Value>, Failure> {
         match self.call("GET", path, &[], Vec::new()) {

@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 
 use crate::data_dir;
 use crate::failure::Failure;
-use crate::serve::{self, Isolation};
+use crate::serve::{self, Isolation, Network};
 use crate::stop::Stop;
 
 /// Shells report the death by signal N as 128 + N.
@@ -45,6 +45,9 @@ pub(crate) struct Args {
     /// How it is kept apart from this machine; in a cell it sees the system and, read-only, this folder
     #[arg(long, value_enum, default_value_t = Isolation::None)]
     isolation: Isolation,
+    /// Which network it has, in a cell
+    #[arg(long, value_enum, default_value_t = Network::Host)]
+    network: Network,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
     program: Vec<OsString>,
@@ -109,7 +112,7 @@ fn launch_spec(args: &Args, data: &Path) -> Result<LaunchSpec, Failure> {
     Ok(LaunchSpec {
         sharing: Sharing::Domain(name.clone()),
         depth: args.depth,
-        cell: cell(args.isolation)?,
+        cell: cell(args)?,
         name,
         program,
         args: words.collect(),
@@ -126,10 +129,15 @@ fn here() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::io("find this folder", &error))
 }
 
-fn cell(isolation: Isolation) -> Result<Option<CellSpec>, Failure> {
-    Ok(match isolation {
+fn cell(args: &Args) -> Result<Option<CellSpec>, Failure> {
+    Ok(match args.isolation {
         Isolation::None => None,
-        Isolation::Cell => Some(CellSpec { views: vec![View::same(here()?)], tmp_bytes: TMP_BYTES }),
+        Isolation::Cell => Some(CellSpec {
+            views: vec![View::same(here()?)],
+            tmp_bytes: TMP_BYTES,
+            network: args.network.into(),
+            port: None,
+        }),
     })
 }
 

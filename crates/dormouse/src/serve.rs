@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZero, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use crate::stop::Stop;
 
 Each folder in --functions is a function: a lambda_function.py, an index.mjs or an executable `bootstrap`, and a \
 function.toml where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
-concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, url, snap_start, events). Functions that \
+concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, network, url, snap_start, events). Functions that \
 clients deploy (`dormouse deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
 signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
@@ -59,8 +59,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 100)]
     queue: usize,
     /// How sandboxes are kept apart from this machine and from each other
-    #[arg(long, value_enum, default_value_t = Isolation::None)]
+    #[arg(long, value_enum, default_value_t = Isolation::Cell)]
     isolation: Isolation,
+    /// Which network functions in cells have, where they do not say
+    #[arg(long, value_enum, default_value_t = Network::Host)]
+    network: Network,
     /// A directory with files that may be destinations of asynchronous invocations; can be given more than once
     #[arg(long, value_name = "DIR")]
     destinations: Vec<PathBuf>,
@@ -91,8 +94,36 @@ impl From<Isolation> for front::Isolation {
     }
 }
 
+/// Which network a cell has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Network {
+    /// Nothing but a loopback interface of its own
+    None,
+    /// This machine's
+    Host,
+}
+
+impl From<Network> for node::Network {
+    fn from(network: Network) -> node::Network {
+        match network {
+            Network::None => node::Network::None,
+            Network::Host => node::Network::Host,
+        }
+    }
+}
+
+/// One thread for each so many processors passes requests on: the rest is for the functions. Every thread more is one
+/// that a request may have to wake on its way: with one for each of four processors an invocation took a fifth longer.
+const PROCESSORS_PER_THREAD: usize = 4;
+
+fn runtime() -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = processors.div_ceil(PROCESSORS_PER_THREAD);
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
+}
+
 pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
-    let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
+    let runtime = runtime().map_err(|error| Failure::io("start", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
     let catalogue = args.functions.as_deref().map_or_else(|| Ok(Catalogue::default()), Catalogue::load);
     let catalogue = catalogue.map_err(|error| Failure::of(&error))?;
@@ -105,6 +136,10 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
             config.sleepers_per_base = sleepers.get();
         }
     })?;
+    if let Err(failure) = try_cell(args, data) {
+        node.shutdown();
+        return Err(failure);
+    }
     let server = runtime.block_on(Server::start(config(args, catalogue, destinations, data), node.clone()));
     let served = server.map_err(|error| Failure::of(&error)).and_then(|server| {
         let address = server.addr().unwrap_or(args.listen);
@@ -135,6 +170,27 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
     Ok(node)
 }
 
+/// Whether functions can be kept apart as they are to be: said now, and not at the first invocation. Without it they do
+/// not start: a wall that is there on one machine and silently not on the next is none.
+fn try_cell(args: &Args, data: &Path) -> Result<(), Failure> {
+    match (args.isolation, args.network) {
+        (Isolation::None, Network::Host) => return Ok(()),
+        (Isolation::None, _) => {
+            let failure = Failure::new("a network of its own is for functions in cells");
+            return Err(failure.hint("leave out `--isolation none`, or `--network`"));
+        }
+        (Isolation::Cell, _) => {}
+    }
+    let builder = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
+    let data = data.canonicalize().map_err(|error| Failure::io(format!("use {data:?}"), &error))?;
+    linux::cell::try_one(builder, data, args.network.into()).map_err(|error| {
+        Failure::io("build a cell, in which functions are kept apart from this machine and from each other", &error).hint(
+            "`dormouse doctor` says what is missing. `--isolation none` does without: for development, as functions then \
+             run as who you are and see all that you see",
+        )
+    })
+}
+
 /// The directories, absolute, as destinations name them.
 fn destinations(args: &Args) -> Result<Vec<PathBuf>, Failure> {
     let allow = |dir: &PathBuf| match std::path::absolute(dir) {
@@ -157,6 +213,7 @@ fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &
         account_concurrency: args.account_concurrency,
         queue_len: args.queue,
         isolation: args.isolation.into(),
+        network: args.network.into(),
         destinations,
         socket: data_dir::socket(data),
         ..ServerConfig::new(catalogue, data)

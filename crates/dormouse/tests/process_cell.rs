@@ -4,7 +4,12 @@
 
 mod common;
 
-use common::{Ground, Server, Setup, until};
+use std::io::Read as _;
+use std::net::TcpListener;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::net::{SocketAddr, UnixListener};
+
+use common::{Ground, Server, Setup, run, until};
 use protocol::State;
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -24,8 +29,13 @@ def lambda_handler(event, context):
     return {"api": os.environ["AWS_LAMBDA_RUNTIME_API"]}
 "#;
 
+fn in_network(network: &'static str) -> Setup {
+    Setup { args: vec!["--network", network], ..Setup::default() }
+}
+
+/// Who says nothing gets cells.
 fn in_cells() -> Setup {
-    Setup { args: vec!["--isolation", "cell"], ..Setup::default() }
+    Setup::default()
 }
 
 /// Sleeps and wakes functions in cells, and asks them the same before and after.
@@ -68,13 +78,40 @@ fn a_shell_sleeps_and_wakes_in_a_cell() {
 
 #[test]
 fn an_intruder_sees_and_can_do_nothing() {
+    intrude("none");
+}
+
+#[test]
+fn an_intruder_on_the_machines_network_sees_no_more_of_others() {
+    intrude("host");
+}
+
+#[track_caller]
+fn intrude(network: &'static str) {
     let ground = Ground::new();
+    // What listens on the machine: at all its addresses, and under a name without a file.
+    let listener = TcpListener::bind("0.0.0.0:0").unwrap();
+    let open = listener.local_addr().unwrap().port();
+    let name = format!("dormouse-test-{open}");
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     ground.function("victim", VICTIM, "timeout_s = 20\n[environment]\nTOKEN = 'of-the-victim'\n");
     ground.function("intruder", INTRUDER, "timeout_s = 60\n");
-    let server = Server::start_with(&ground, in_cells());
-    server.invoke("victim", &json!({})).answer();
+    let server = Server::start_with(&ground, in_network(network));
+    let said = server.invoke("victim", &json!({})).answer();
+    let (host, port) = said["api"].as_str().unwrap().split_once(':').unwrap();
+    let port: u16 = port.parse().unwrap();
     let victim = server.sandbox_of("victim");
+    let (addresses, names) = match network {
+        "host" => (json!([[host, port]]), json!([])),
+        // Where the victim's API is, it finds its own.
+        _ => (
+            json!([["127.0.0.1", open], ["0.0.0.0", open], ["127.0.0.1", server.address.port()]]),
+            json!([name]),
+        ),
+    };
     let event = json!({
+        "addresses": addresses,
+        "abstract": names,
         "pid": victim.pid,
         "files": [ground.functions().join("victim"), ground.data(), ground.path(), "/root/.cargo", "/root/.ssh", "/home", "/sys", "/run"],
         "node": server.running.pid(),
@@ -83,6 +120,111 @@ fn an_intruder_sees_and_can_do_nothing() {
     let found = found.as_object().unwrap();
     let got: Vec<_> = found.iter().filter(|(_, outcome)| *outcome != "refused").collect();
     assert!(got.is_empty() && found.len() > 40, "{got:#?} of {}", found.len());
+    let others = [server.sandbox_of("intruder").pid, server.running.pid()];
+    let is_own = others.iter().all(|other| network_of(victim.pid) != network_of(*other));
+    assert_eq!(is_own, network != "host");
+    server.stop();
+}
+
+/// Where the machine's network is shared, nobody but a sandbox itself gets to its Runtime API.
+#[test]
+fn a_runtime_api_on_the_machine_is_for_its_sandbox_alone() {
+    let code = "import urllib.request\ndef lambda_handler(event, context):\n    \
+                try:\n        return urllib.request.urlopen(event, timeout=10).read().decode()\n    \
+                except OSError as error:\n        return 'refused'\n";
+    for by_nobody in [false, true] {
+        let ground = Ground::new();
+        ground.function("victim", VICTIM, "timeout_s = 20\nkeep_warm_s = 3600\n");
+        ground.function("intruder", code, "timeout_s = 20\n");
+        let server = Server::start_with(&ground, Setup { by_nobody, ..in_network("host") });
+        let api = server.invoke("victim", &json!({})).answer()["api"].as_str().unwrap().to_owned();
+        for path in ["ping", "runtime/invocation/next"] {
+            let said = server.invoke("intruder", &json!(format!("http://{api}/2018-06-01/{path}"))).answer();
+            assert_eq!(said, json!("refused"), "{path}, by nobody: {by_nobody}");
+        }
+        let port = api.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
+        let ours = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!((&ours).read(&mut [0; 64]).unwrap_or(0), 0, "nor do we");
+        assert!(server.running.log().contains("a stranger at its Runtime API was sent away"));
+        server.sleep_all();
+        server.invoke("victim", &json!({})).answer();
+        server.stop();
+    }
+}
+
+/// The same bytes come back, and the Runtime API goes on, whatever network it goes over.
+#[test]
+fn functions_sleep_and_wake_in_every_network() {
+    let code = r#"
+import os, socket
+KEPT = [str(number) * 50 for number in range(20000)]
+
+def lambda_handler(event, context):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with socket.create_connection(server.getsockname(), timeout=5):
+            pass
+    return [os.environ["AWS_LAMBDA_RUNTIME_API"] == "127.0.0.1:9001", hash(tuple(KEPT))]
+"#;
+    for by_nobody in [false, true] {
+        sleep_and_wake_in_every_network(code, by_nobody);
+    }
+}
+
+#[track_caller]
+fn sleep_and_wake_in_every_network(code: &str, by_nobody: bool) {
+    let ground = Ground::new();
+    let networks = ["none", "host"];
+    for network in networks {
+        let settings = format!("timeout_s = 20\nkeep_warm_s = 3600\nnetwork = '{network}'\n");
+        ground.function(network, code, &settings);
+    }
+    let server = Server::start_with(&ground, Setup { by_nobody, ..in_cells() });
+    let ask = |network: &str| server.invoke(network, &json!({})).answer();
+    let before = networks.map(ask);
+    for (network, said) in networks.iter().zip(&before) {
+        assert_eq!(said[0], json!(*network != "host"), "{network}");
+    }
+    for _ in 0..2 {
+        server.sleep_all();
+        assert_eq!(networks.map(ask), before);
+        for network in networks {
+            let found = server.check(&server.sandbox_of(network));
+            assert!(found.is_same() && found.pages_before > 0, "{network}: {found:#?}");
+        }
+    }
+    server.stop();
+}
+
+/// An extension hears in its cell what its function prints there.
+#[test]
+fn telemetry_reaches_an_extension_in_its_cell() {
+    let ground = Ground::new();
+    let code = r#"
+import time
+
+def lambda_handler(event, context):
+    print("a line of the function", flush=True)
+    for _ in range(1000):
+        try:
+            heard = open("/tmp/heard").read()
+        except FileNotFoundError:
+            heard = ""
+        if "a line of the function" in heard:
+            return "heard"
+        time.sleep(0.01)
+    return heard
+"#;
+    let networks = ["none", "host"];
+    for network in networks {
+        ground.function(network, code, &format!("timeout_s = 20\nnetwork = '{network}'\n"));
+        ground.extension(network, "listener", include_str!("common/listener.py"));
+    }
+    let server = Server::start_with(&ground, in_cells());
+    for network in networks {
+        for _ in 0..2 {
+            assert_eq!(server.invoke(network, &json!({})).answer(), json!("heard"), "{network}");
+        }
+    }
     server.stop();
 }
 
@@ -193,6 +335,26 @@ fn a_cell_dies_with_its_keeper() {
     server.stop();
 }
 
+/// A machine on which no user namespace can be made: the server says so at once, and what to do.
+#[test]
+fn a_server_that_can_build_no_cell_does_not_start() {
+    let ground = Ground::new();
+    let mut serve = ground.command();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--functions"]).arg(ground.functions());
+    serve.arg("--data").arg(ground.data());
+    let mut command = std::process::Command::new("unshare");
+    let forbid = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$0\" \"$@\"";
+    command
+        .args(["--user", "--map-root-user", "sh", "-c", forbid])
+        .arg(serve.get_program())
+        .args(serve.get_args());
+    command.envs(serve.get_envs().filter_map(|(key, value)| Some((key, value?))));
+    let ran = run(&mut command);
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("build a cell") && ran.stderr.contains("--isolation none"), "{ran:?}");
+    ground.await_empty();
+}
+
 #[test]
 fn a_broken_cell_is_refused_with_a_reason() {
     let ground = Ground::new();
@@ -211,6 +373,10 @@ fn inhabitants(of: i32) -> Vec<i32> {
     let entries = std::fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| namespace(*pid).is_some_and(|one| Some(one) == namespace(of))).collect()
+}
+
+fn network_of(pid: i32) -> std::path::PathBuf {
+    std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap()
 }
 
 /// The first process of a pid namespace.

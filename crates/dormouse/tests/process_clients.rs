@@ -38,7 +38,9 @@ fn boto3_finds_in_the_server_what_it_finds_in_lambda() {
     let ground = Ground::new();
     ground.function("f", CODE, "concurrency = 1\ntimeout_s = 100\nkeep_warm_s = 3600\n");
     ground.function("g", CODE, "");
-    let server = Server::start_with(&ground, Setup { args: vec!["--queue", "0"], ..Setup::default() });
+    let mut setup = Setup::outside_cells();
+    setup.args.extend(["--queue", "0"]);
+    let server = Server::start_with(&ground, setup);
     let ran = run(&mut scenario(&ground, "invoke", server.address));
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
     server.stop();
@@ -46,7 +48,8 @@ fn boto3_finds_in_the_server_what_it_finds_in_lambda() {
 
 #[test]
 fn sixty_four_clients_at_once_are_answered_throttled_and_deployed_under() {
-    play("crowd", &[&built("rust_function")]);
+    let rust = built("rust_function");
+    play_with(Setup::outside_cells(), "crowd", |_, command| _ = command.arg(rust));
 }
 
 #[test]
@@ -61,7 +64,7 @@ fn what_terraform_calls_is_as_it_expects() {
 
 #[test]
 fn function_urls_are_called_by_everybody_or_by_those_who_sign() {
-    play_with("urls", |server, command| {
+    play_with(Setup::default(), "urls", |server, command| {
         let key = server.run(&["key", "add", "--json"]).json();
         command.env("AWS_ACCESS_KEY_ID", key["id"].as_str().unwrap());
         command.env("AWS_SECRET_ACCESS_KEY", key["secret"].as_str().unwrap());
@@ -71,7 +74,7 @@ fn function_urls_are_called_by_everybody_or_by_those_who_sign() {
 #[test]
 fn snapshot_hooks_run_around_the_first_sleep() {
     if require_python(&["snapshot_restore_py"]) {
-        play_with("snap", |server, command| _ = command.arg(&server.socket));
+        play_with(Setup::default(), "snap", |server, command| _ = command.arg(&server.socket));
     }
 }
 

@@ -129,8 +129,18 @@ fn a_folder_is_deployed_called_listed_and_removed() {
     assert_eq!(dormouse(&ground, &["init", "python", folder]).code, Some(1), "it is there already");
     let code = "def lambda_handler(event, context): raise ValueError('so it is')";
     std::fs::write(Path::new(folder).join("lambda_function.py"), code).unwrap();
+    let settings = "snap_start = true\nurl = true\n[events]\nretries = 0\non_failure = 'hello'";
+    std::fs::write(Path::new(folder).join("function.toml"), settings).unwrap();
     let deployed = dormouse(&ground, &["deploy", folder, "--publish", "--json"]);
     assert_eq!(deployed.json()["Version"], json!("1"));
+    assert_eq!(deployed.json()["SnapStart"]["ApplyOn"], json!("PublishedVersions"));
+    for (path, key, expected) in [
+        ("/2021-10-31/functions/hello/url", "AuthType", json!("NONE")),
+        ("/2019-09-25/functions/hello/event-invoke-config", "MaximumRetryAttempts", json!(0)),
+    ] {
+        let shown = server.request(&format!("GET {path}")).unwrap();
+        assert_eq!((shown.status, &shown.json()[key]), (200, &expected), "{path}");
+    }
     let failed = dormouse(&ground, &["invoke", "hello:1", "--tail"]);
     assert_eq!(failed.code, Some(1), "{failed:?}");
     assert!(failed.stdout.contains("so it is") && failed.stderr.contains("END RequestId"), "{failed:?}");

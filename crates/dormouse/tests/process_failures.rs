@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 /// Fails as its event says.
 const CODE: &str = "\
 import os, sys, time
+WHO = os.urandom(8).hex()
 def lambda_handler(event, context):
     how = event.get('how')
     if how == 'raise': raise KeyError('no such row')
@@ -23,7 +24,7 @@ def lambda_handler(event, context):
     if how == 'close': os.closerange(3, 1000)
     if how == 'long': return 'x' * (7 << 20)
     if how == 'odd': return {1, 2}
-    return {'pid': os.getpid()}
+    return {'who': WHO}
 ";
 
 const SETTINGS: &str = "timeout_s = 30\nmemory_mb = 128\nconcurrency = 1\nkeep_warm_s = 3600\n";
@@ -50,14 +51,14 @@ fn check(settings: &str, event: Value, kind: &str, message: &str, after: After) 
     let ground = Ground::new();
     ground.function("f", CODE, settings);
     let server = Server::start(&ground);
-    let pid = || server.invoke("f", &json!({})).answer()["pid"].clone();
+    let who = || server.invoke("f", &json!({})).answer()["who"].clone();
     for before in [Before::Warm, Before::Asleep] {
-        let first = pid();
+        let first = who();
         if before == Before::Asleep {
             server.sleep_all();
         }
         expect(&server.invoke("f", &event), kind, message);
-        let second = pid();
+        let second = who();
         let is_right = match after {
             After::Kept => first == second,
             After::Replaced => first != second,

@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Ground, Server, run, scenario, until};
+use common::{Ground, Server, Setup, run, scenario, until};
 use serde_json::json;
 use testkit::require_python;
 
@@ -52,12 +52,12 @@ fn all_that_was_configured_outlives_a_stop_a_kill_and_the_loss_of_a_package() {
     }
     let ground = Ground::new();
     let [came, went, door] = ["came", "went", "door"].map(|name| ground.path().join(name));
-    let server = Server::start(&ground);
+    let server = Server::start_with(&ground, Setup::outside_cells());
     settled(&server, "make");
     server.stop();
 
     // After a stop: all as it was. An event is under way when the server is killed.
-    let server = Server::start(&ground);
+    let server = Server::start_with(&ground, Setup::outside_cells());
     settled(&server, "same");
     let event = json!({ "came": came, "went": went, "door": door }).to_string();
     let taken = server.post("lost", &[("x-amz-invocation-type", "Event")], event.as_bytes()).unwrap();
@@ -72,7 +72,7 @@ fn all_that_was_configured_outlives_a_stop_a_kill_and_the_loss_of_a_package() {
     fs::rename(&package, &elsewhere).unwrap();
     fs::remove_dir_all(tree).unwrap();
     fs::write(&door, "").unwrap();
-    let server = Server::start(&ground);
+    let server = Server::start_with(&ground, Setup::outside_cells());
     settled(&server, "lost");
     let log = server.running.log();
     assert!(log.contains("a deployed function cannot be served") && log.contains("lost"), "{log}");
@@ -84,7 +84,7 @@ fn all_that_was_configured_outlives_a_stop_a_kill_and_the_loss_of_a_package() {
 
     // With the package: it is served, and the event is done, once.
     fs::rename(elsewhere, package).unwrap();
-    let server = Server::start(&ground);
+    let server = Server::start_with(&ground, Setup::outside_cells());
     until("the event is done", || hits(&went) == 1);
     until("nothing waits", || waiting(&server) == 0);
     settled(&server, "same");

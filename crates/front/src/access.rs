@@ -1,8 +1,8 @@
 //! Who is let through the door. Where there are keys, those who sign with one. Where there are none, whoever is on this
 //! machine, and no web page that somebody looks at on it.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::Router;
@@ -11,11 +11,13 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use bytes::Bytes;
+use futures_util::stream;
 
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::keys::Keys;
+use crate::room::{Place, Room};
 use crate::sigv4::{self, Claim, Denied};
 
 /// What signatures are made for.
@@ -24,8 +26,8 @@ const SERVICE: &str = "lambda";
 /// The largest request that is read to look at its signature: a package of 50 MB, in base64, in JSON.
 const BODY_BYTES_MAX: usize = 70 * 1024 * 1024;
 
-/// All such requests together; those beyond it wait for their turn.
-const BODIES_KIB_MAX: usize = 512 * 1024;
+/// All such requests together, until what they ask for has taken room for them.
+const ROOM_BYTES: usize = 512 * 1024 * 1024;
 
 /// Decides over every request of one door. Cloning gives another handle to the same.
 #[derive(Clone)]
@@ -33,13 +35,13 @@ pub(crate) struct Access {
     keys: Keys,
     /// Whether those without a key may come in while there are none.
     is_loopback: bool,
-    bodies: Arc<Semaphore>,
+    room: Room,
 }
 
 impl Access {
     /// For a door at this address.
     pub(crate) fn new(keys: Keys, address: IpAddr) -> Self {
-        Access { keys, is_loopback: address.is_loopback(), bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)) }
+        Access { keys, is_loopback: address.is_loopback(), room: Room::of(ROOM_BYTES) }
     }
 
     /// Stands before all routes of `router`.
@@ -61,21 +63,21 @@ impl Access {
         // Before the body is read: who has no key gets no memory.
         let key = keys.iter().find(|key| key.id == claim.key_id()).ok_or(Denied::UnknownKey)?;
         claim.check_scope(SERVICE, SystemTime::now())?;
-        let _turn = self.turn(&parts.headers).await;
-        let bytes = body::read(body, BODY_BYTES_MAX).await.map_err(|error| match error {
-            body::ReadError::TooLarge(_) => AwsError::too_large(BODY_BYTES_MAX),
-            body::ReadError::Broken => AwsError::invalid("the request broke off"),
-        })?;
-        claim.verify(&parts, &sigv4::digest(&bytes), &key.secret)?;
-        Ok(Request::from_parts(parts, Body::from(bytes)))
+        let mut place = self.room.enter()?;
+        let read = body::read(body, BODY_BYTES_MAX, &mut place).await;
+        let bytes = read.map_err(|error| error.told(|| AwsError::too_large(BODY_BYTES_MAX)))?;
+        let digest = body::work(&bytes, sigv4::digest).await;
+        claim.verify(&parts, &digest, &key.secret)?;
+        Ok(Request::from_parts(parts, held(bytes, place)))
     }
+}
 
-    /// A share of the memory for bodies; one without a length may need the most.
-    async fn turn(&self, headers: &HeaderMap) -> Option<OwnedSemaphorePermit> {
-        let len = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let kib = len.unwrap_or(BODY_BYTES_MAX).min(BODY_BYTES_MAX).div_ceil(1024);
-        Arc::clone(&self.bodies).acquire_many_owned(kib as u32).await.ok() // It is never closed.
-    }
+/// A body that gives up its room when it has been read again, and has room there.
+fn held(bytes: Bytes, place: Place) -> Body {
+    let pieces = stream::unfold((Some(bytes), place), async |(bytes, place)| {
+        bytes.map(|bytes| (Ok::<_, Infallible>(bytes), (None, place)))
+    });
+    Body::from_stream(pieces)
 }
 
 async fn pass(State(access): State<Access>, request: Request, next: Next) -> Response {

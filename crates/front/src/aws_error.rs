@@ -1,6 +1,6 @@
 //! Errors of the Lambda API: a status, a type in a header, and a message.
 
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use events::AcceptError;
 use serde_json::json;
@@ -46,6 +46,12 @@ impl AwsError {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "RequestTooLargeException", message)
     }
 
+    /// The connection is closed: what would still come on it is not waited for.
+    pub(crate) fn too_slow() -> Self {
+        let message = "The request was not sent within the time allowed: send it again".to_owned();
+        Self::new(StatusCode::REQUEST_TIMEOUT, "RequestTimeout", message)
+    }
+
     /// More than an asynchronous invocation may carry.
     pub(crate) fn event_too_large(len: usize, limit: usize) -> Self {
         let message =
@@ -67,7 +73,7 @@ impl AwsError {
                 ("Rate Exceeded: enough asynchronous invocations are queued.", "CallerRateLimitExceeded")
             }
             Throttle::Reserved => ("Rate Exceeded.", "ReservedFunctionConcurrentInvocationLimitExceeded"),
-            Throttle::Account => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
+            Throttle::Allowance => ("Rate Exceeded.", "ConcurrentInvocationLimitExceeded"),
             Throttle::Requests => {
                 ("Rate Exceeded: the server has enough requests.", "ConcurrentInvocationLimitExceeded")
             }
@@ -167,7 +173,14 @@ impl From<Denied> for AwsError {
 
 impl From<NotAFunction> for AwsError {
     fn from(error: NotAFunction) -> Self {
-        Self::invalid(&error.to_string())
+        match error {
+            NotAFunction::Qualifier { text } => {
+                let constraint = "Member must satisfy regular expression pattern: (|[a-zA-Z0-9$_-]+) with length \
+                                  less than or equal to 128";
+                Self::validation(&text, "qualifier", constraint)
+            }
+            error => Self::invalid(&error.to_string()),
+        }
     }
 }
 
@@ -180,6 +193,9 @@ impl IntoResponse for AwsError {
         }
         let mut response = (self.status, axum::Json(body)).into_response();
         response.headers_mut().insert("x-amzn-errortype", HeaderValue::from_static(self.kind));
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 }

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use catalogue::LATEST;
 use protocol::{FunctionName, RevisionId};
 
 use crate::functions::Function;
@@ -20,10 +21,21 @@ pub enum Version {
     Number(u64),
 }
 
+impl Version {
+    /// Reads `$LATEST`, or a number as it is given: `1`, and neither `+1` nor `01`.
+    pub fn read(text: &str) -> Option<Self> {
+        if text == LATEST {
+            return Some(Version::Latest);
+        }
+        let number: u64 = text.parse().ok()?;
+        (number.to_string() == text).then_some(Version::Number(number))
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Version::Latest => f.pad("$LATEST"),
+            Version::Latest => f.pad(LATEST),
             Version::Number(number) => f.pad(&number.to_string()),
         }
     }
@@ -92,11 +104,9 @@ impl LiveCatalogue {
 
 impl Names {
     fn version(&self, qualifier: Option<&str>, pick: impl FnOnce() -> f64) -> Option<Version> {
-        let Some(qualifier) = qualifier.filter(|text| *text != "$LATEST") else {
-            return Some(Version::Latest);
-        };
-        if let Ok(number) = qualifier.parse() {
-            return Some(Version::Number(number));
+        let Some(qualifier) = qualifier else { return Some(Version::Latest) };
+        if let Some(version) = Version::read(qualifier) {
+            return Some(version);
         }
         let alias = self.aliases.get(qualifier)?;
         match alias.also {
@@ -149,6 +159,9 @@ mod tests {
         check(Some("live"), 0.0, Some(3));
         check(Some("gone"), 0.0, None);
         check(Some("nobody"), 0.0, None);
+        for strange in ["+1", "01", "001", "-1", "1 ", "", "$latest"] {
+            check(Some(strange), 0.0, None);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Changes of the catalogue while the server runs, so that no invocation is lost: dispatch learns of the new revision,
 //! then requests find it, then the old one retires.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::catalogue::{Alias, LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::Dispatch;
 use crate::functions::Function;
-use crate::limits::{Account, LimitError, Limits};
+use crate::limits::{Allowance, LimitError, Limits};
 
 /// Makes changes, one after the other. Cloning gives another handle to the same. Only limits are checked here: that
 /// a name is free, or that an alias leads somewhere, is for whoever takes orders.
@@ -27,12 +28,12 @@ struct Inner {
 }
 
 impl Deployer {
-    pub(crate) fn new(catalogue: LiveCatalogue, dispatch: Dispatch, account_concurrency: usize) -> Self {
+    pub(crate) fn new(catalogue: LiveCatalogue, dispatch: Dispatch, allowance: usize) -> Self {
         Self(Arc::new(Inner {
             catalogue,
             dispatch,
             last_revision: AtomicU64::new(0),
-            limits: Mutex::new(Limits::new(account_concurrency)),
+            limits: Mutex::new(Limits::new(allowance)),
         }))
     }
 
@@ -88,7 +89,7 @@ impl Deployer {
         }
     }
 
-    /// Reserves so many of the account's invocations for this function, which gets no more; `None`: it shares what is
+    /// Reserves so much of the allowance for this function, which gets no more; `None`: it shares what is
     /// left. Of use to functions that have Lambda's limits only.
     pub async fn reserve(&self, name: &FunctionName, wanted: Option<usize>) -> Result<(), LimitError> {
         let mut limits = self.0.limits.lock().await;
@@ -100,6 +101,11 @@ impl Deployer {
     /// What is reserved for this function.
     pub async fn reserved(&self, name: &FunctionName) -> Option<usize> {
         self.0.limits.lock().await.reserved(name)
+    }
+
+    /// The same, where one may block.
+    pub(crate) fn reserved_blocking(&self, name: &FunctionName) -> Option<usize> {
+        self.0.limits.blocking_lock().reserved(name)
     }
 
     /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
@@ -123,15 +129,39 @@ impl Deployer {
         }
     }
 
+    /// The same for all these versions of a function, or none; those that are not served get theirs when they are.
+    pub(crate) async fn provision_all(
+        &self,
+        name: &FunctionName,
+        wanted: &BTreeMap<Version, usize>,
+    ) -> Result<(), LimitError> {
+        let mut limits = self.0.limits.lock().await;
+        limits.provision_all(name, wanted)?;
+        for (version, wanted) in wanted {
+            if let Some(revision) = self.revision(name, *version) {
+                self.0.dispatch.provision(revision.id, *wanted).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether this can be promised. Nothing is.
+    pub(crate) async fn check(
+        &self,
+        promise: impl FnOnce(&mut Limits) -> Result<(), LimitError>,
+    ) -> Result<(), LimitError> {
+        promise(&mut self.0.limits.lock().await.clone())
+    }
+
     /// How far that is; `None`: there is no such version.
     pub async fn provisioned(&self, name: &FunctionName, version: Version) -> Option<Provisioned> {
         let revision = self.revision(name, version)?;
         self.0.dispatch.provisioned(revision.id).await
     }
 
-    /// The account: how much there is, and how much of it is not reserved.
-    pub async fn account(&self) -> Account {
-        self.0.limits.lock().await.account()
+    /// The allowance: how much there is, and how much of it is not reserved.
+    pub async fn allowance(&self) -> Allowance {
+        self.0.limits.lock().await.allowance()
     }
 
     fn revision(&self, name: &FunctionName, version: Version) -> Option<Arc<Revision>> {

@@ -19,7 +19,7 @@ pub(crate) use operator::{Done, OperateError, Verb};
 
 use crate::catalogue::Revision;
 use crate::log::TailSlot;
-use crate::outcome::Outcome;
+use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeEvent;
 use crate::stream::Reply;
 
@@ -70,7 +70,7 @@ pub(crate) enum Message {
     SetReserved { function: FunctionName, reserved: Option<usize> },
     Provision { revision: RevisionId, wanted: usize },
     Provisioned { revision: RevisionId, reply: oneshot::Sender<Option<Provisioned>> },
-    Launched { start: StartId, result: Result<Launched, String> },
+    Launched { start: StartId, result: Result<Launched, Fault> },
     Runtime { sandbox: SandboxId, event: RuntimeEvent },
     Slept { sandbox: SandboxId, result: Result<SleepRecord, SleepError> },
     Woke { sandbox: SandboxId, result: Result<Option<WakeRecord>, WakeError> },
@@ -150,7 +150,7 @@ impl Dispatch {
         }
     }
 
-    /// At most so many invocations of this function are under way at once; `None`: as many as the account has left.
+    /// At most so many invocations of this function are under way at once; `None`: as many as the allowance has left.
     pub(crate) async fn set_reserved(&self, function: FunctionName, reserved: Option<usize>) {
         self.send(Message::SetReserved { function, reserved }).await;
     }
@@ -188,7 +188,7 @@ pub(crate) struct Plan {
     pub(crate) region: String,
     pub(crate) init_timeout: Duration,
     /// Invocations of all functions together that have Lambda's limits.
-    pub(crate) account: usize,
+    pub(crate) allowance: usize,
     /// For what a function leaves open.
     pub(crate) function: FunctionPlan,
 }

@@ -2,12 +2,14 @@
 //! It is for faults that real sandboxes cannot be made to show; what it was asked to do is recorded.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddrV4;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, WakeError};
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError};
 use protocol::{
     Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
     State, WakeRecord,
@@ -146,6 +148,14 @@ impl DoubleSandbox {
 impl SandboxHands for DoubleSandbox {
     fn id(&self) -> SandboxId {
         self.id
+    }
+
+    fn take_sockets(&self) -> Option<Sockets> {
+        None // It has the machine's network.
+    }
+
+    fn has_connected(&self, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
+        Ok(true)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

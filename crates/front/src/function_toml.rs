@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use node::Network;
 use protocol::Depth;
 use serde::Deserialize;
 
@@ -84,6 +85,7 @@ pub(crate) struct FunctionToml {
     pub(crate) file_mb: u64,
     pub(crate) snap_start: bool,
     pub(crate) tmp_mb: u64,
+    pub(crate) network: Option<Network>,
     pub(crate) events: EventsToml,
     pub(crate) url: Option<Url>,
 }
@@ -108,6 +110,7 @@ impl Default for FunctionToml {
             file_mb: 512,     // The size of Lambda's `/tmp`.
             snap_start: false,
             tmp_mb: 512,
+            network: None,
             events: EventsToml::default(),
             url: None,
         }

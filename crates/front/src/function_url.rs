@@ -21,9 +21,8 @@ use tracing::Instrument;
 pub use cors::Cors;
 
 use crate::access::Access;
-use crate::body::{self, ReadError};
 use crate::dispatch::Ended;
-use crate::invoke::{Door, REQUEST_BYTES_MAX};
+use crate::invoke::{self, Door};
 use crate::log::request_span;
 use crate::outcome::Outcome;
 use crate::stream::Reply;
@@ -173,24 +172,24 @@ impl FunctionUrls {
         for name in ["x-amz-client-context", "x-amz-cognito-identity"] {
             head.headers.remove(name);
         }
-        let permit = match self.door.place(&head.headers) {
-            Ok(permit) => permit,
+        let mut place = match self.door.place() {
+            Ok(place) => place,
             Err(busy) => return busy.into_response(),
         };
-        let body = match body::read(body, REQUEST_BYTES_MAX).await {
+        let body = match invoke::read_body(body, &mut place).await {
             Ok(body) => body,
-            Err(ReadError::TooLarge(_)) => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-            Err(ReadError::Broken) => return StatusCode::BAD_REQUEST.into_response(),
+            Err(error) => return error.into_response(),
         };
         let event = event::of_request(invocation, address, &head, &body, source(&head));
         let name = url.function.as_str();
-        let request = self.door.request_with(invocation, (name, url.qualifier.clone()), &head.headers, event);
+        let request =
+            self.door.request_with(invocation, (name, url.qualifier.as_deref()), &head.headers, event);
         let reply = match request {
             Ok(request) => self.door.dispatch().begin(request).await,
             Err(error) => return error.into_response(),
         };
         match (url.settings.mode, reply) {
-            (InvokeMode::ResponseStream, Reply::Stream(stream)) => answer::of_stream(stream, permit).await,
+            (InvokeMode::ResponseStream, Reply::Stream(stream)) => answer::of_stream(stream, place).await,
             (mode, reply) => self.whole(mode, reply.whole().await),
         }
     }

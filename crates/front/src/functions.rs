@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use events::EventConfig;
+use node::Network;
 use protocol::{Depth, FunctionName, InvalidName};
 
+use crate::control::Lease;
 use crate::digest;
 use crate::function_toml::{FunctionToml, LayoutChoice, Runtime, SharingScope, Url};
 use crate::function_url::UrlSettings;
@@ -57,10 +60,16 @@ pub struct Function {
     pub snap_start: bool,
     /// Size of its `/tmp`, where it has one of its own.
     pub tmp_mb: u64,
+    /// Which network it has, where it has a cell.
+    pub network: Option<Network>,
+    /// Whether it came by the API, from who need not be the operator: it can choose less than the server gives, not more.
+    pub is_deployed: bool,
     /// What becomes of its events.
     pub events: EventConfig,
     /// How it is reached by a URL of its own, if it is.
     pub url: Option<UrlSettings>,
+    /// Keeps `root` in place, where it was unpacked from a package.
+    pub(crate) _lease: Option<Arc<Lease>>,
 }
 
 /// The catalogue cannot be read. The text names the file, and the key where it is one key.
@@ -178,6 +187,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         depth: config.depth,
         concurrency: config.concurrency,
         throttles: false,
+        _lease: None,
         keep_warm: config.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: config.keep_dedup_s.map(Duration::from_secs_f64),
         processes: config.processes,
@@ -185,6 +195,8 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         file_mb: config.file_mb,
         snap_start: config.snap_start,
         tmp_mb: config.tmp_mb,
+        network: config.network,
+        is_deployed: false,
         events: config.events.resolve(&toml)?,
         url: config.url.and_then(Url::settings),
         root,

@@ -2,11 +2,13 @@
 //! counts; the double in the tests is for faults that real sandboxes cannot be made to show: a sleep refused, a
 //! wake that fails, a sandbox that dies between two calls.
 
+use std::io;
+use std::net::SocketAddrV4;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, WakeError};
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, Sockets, WakeError};
 use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 
 /// Work that a sandbox's driver does.
@@ -24,6 +26,8 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
 /// A sandbox, as dispatch sees it. For what each call means see `node::Sandbox`.
 pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn id(&self) -> SandboxId;
+    fn take_sockets(&self) -> Option<Sockets>;
+    fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
     fn mark_ready(&self) -> Result<(), Refused>;
     fn begin_invocation(&self) -> Result<(), Refused>;
     fn end_invocation(&self) -> Result<(), Refused>;
@@ -62,6 +66,14 @@ impl NodeHands for Node {
 impl SandboxHands for Sandbox {
     fn id(&self) -> SandboxId {
         Sandbox::id(self)
+    }
+
+    fn take_sockets(&self) -> Option<Sockets> {
+        Sandbox::take_sockets(self)
+    }
+
+    fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        Sandbox::has_connected(self, from, to)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

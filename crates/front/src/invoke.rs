@@ -7,6 +7,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use catalogue::LATEST;
 use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
@@ -24,6 +25,10 @@ use crate::room::{Place, Room};
 
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// What requests may hold in memory together: 512 of the largest, or 200,000 small ones, more than a machine has
+/// sandboxes for.
+const ROOM_BYTES: usize = 512 * REQUEST_BYTES_MAX;
 
 /// What Lambda takes as client context. It reaches the runtime as a header, and runtimes have bounds for those.
 const CLIENT_CONTEXT_BYTES_MAX: usize = 3583;
@@ -45,7 +50,7 @@ impl Door {
         events: EventQueue,
         region: Arc<str>,
     ) -> Self {
-        Self { dispatch, catalogue, events, region, room: Room::new() }
+        Self { dispatch, catalogue, events, region, room: Room::of(ROOM_BYTES) }
     }
 }
 
@@ -94,10 +99,10 @@ impl<S: Send + Sync> FromRequest<S> for Asked {
 
 impl Door {
     async fn answer(&self, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-        let _place = self.place(&asked.headers)?;
+        let mut place = self.place()?;
         let kind = asked.headers.get("x-amz-invocation-type").cloned();
         let tail = wants_tail(&asked.headers).then(TailSlot::default);
-        let mut request = self.request(invocation, asked).await?;
+        let mut request = self.request(invocation, asked, &mut place).await?;
         match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
                 request.tail = tail.clone();
@@ -115,9 +120,9 @@ impl Door {
         }
     }
 
-    /// Room for a request with these headers, until it is dropped.
-    pub(crate) fn place(&self, headers: &HeaderMap) -> Result<Place, AwsError> {
-        self.room.take(headers)
+    /// Room for a request, until it is dropped.
+    pub(crate) fn place(&self) -> Result<Place, AwsError> {
+        Ok(self.room.enter()?)
     }
 
     pub(crate) fn dispatch(&self) -> &Dispatch {
@@ -125,9 +130,15 @@ impl Door {
     }
 
     /// What is to be done for a request as it came in.
-    pub(crate) async fn request(&self, invocation: &InvocationId, asked: Asked) -> Result<Request, AwsError> {
-        let target = self.find(&asked.name, asked.qualifier)?;
-        let payload = read_payload(asked.body).await?;
+    pub(crate) async fn request(
+        &self,
+        invocation: &InvocationId,
+        asked: Asked,
+        place: &mut Place,
+    ) -> Result<Request, AwsError> {
+        self.find(&asked.name, asked.qualifier.as_deref())?; // Before megabytes are read for nothing,
+        let payload = read_payload(asked.body, place).await?;
+        let target = self.find(&asked.name, asked.qualifier.as_deref())?; // and again: a deploy may have come in between.
         Ok(request(invocation, target, payload, &asked.headers))
     }
 
@@ -135,16 +146,15 @@ impl Door {
     pub(crate) fn request_with(
         &self,
         invocation: &InvocationId,
-        (name, qualifier): (&str, Option<String>),
+        (name, qualifier): (&str, Option<&str>),
         headers: &HeaderMap,
         payload: Bytes,
     ) -> Result<Request, AwsError> {
         Ok(request(invocation, self.find(name, qualifier)?, payload, headers))
     }
 
-    fn find(&self, name: &str, qualifier: Option<String>) -> Result<Target, AwsError> {
-        let FunctionRef { name, qualifier: own } = names::parse(name).map_err(AwsError::from)?;
-        let qualifier = own.or(qualifier);
+    fn find(&self, name: &str, qualifier: Option<&str>) -> Result<Target, AwsError> {
+        let FunctionRef { name, qualifier } = names::find(name, qualifier)?;
         match self.catalogue.resolve(&name, qualifier.as_deref(), random_share) {
             Some(revision) => Ok(Target { revision, qualifier }),
             None => Err(self.not_found(&name, qualifier.as_deref())),
@@ -152,7 +162,7 @@ impl Door {
     }
 
     fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
-        let suffix = qualifier.filter(|text| *text != "$LATEST").map(|text| format!(":{text}"));
+        let suffix = qualifier.filter(|text| *text != LATEST).map(|text| format!(":{text}"));
         let suffix = suffix.unwrap_or_default();
         AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
     }
@@ -207,15 +217,18 @@ pub(crate) fn random_share() -> f64 {
     f64::from(getrandom::u32().unwrap_or(u32::MAX) % STEPS) / f64::from(STEPS)
 }
 
-async fn read_payload(body: Body) -> Result<Bytes, AwsError> {
-    let payload = body::read(body, REQUEST_BYTES_MAX).await.map_err(|error| match error {
-        body::ReadError::TooLarge(_) => AwsError::too_large(REQUEST_BYTES_MAX),
-        body::ReadError::Broken => AwsError::invalid("the request broke off"),
-    })?;
+/// What a function is called with, whatever it is.
+pub(crate) async fn read_body(body: Body, place: &mut Place) -> Result<Bytes, AwsError> {
+    let read = body::read(body, REQUEST_BYTES_MAX, place).await;
+    read.map_err(|error| error.told(|| AwsError::too_large(REQUEST_BYTES_MAX)))
+}
+
+async fn read_payload(body: Body, place: &mut Place) -> Result<Bytes, AwsError> {
+    let payload = read_body(body, place).await?;
     if payload.is_empty() {
         return Ok(Bytes::from_static(b"{}")); // As Lambda does: no event is an empty event.
     }
-    match serde_json::from_slice::<serde::de::IgnoredAny>(&payload) {
+    match body::work(&payload, |json| serde_json::from_slice::<serde::de::IgnoredAny>(json)).await {
         Ok(_) => Ok(payload),
         Err(error) => Err(AwsError::not_json(&error)),
     }

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use node::{CellSpec, View};
+use node::{CellSpec, Network, View};
 
 use crate::functions::Function;
-use crate::python::Interpreter;
+use crate::runtime_api::INSIDE_PORT;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -36,12 +36,23 @@ impl Isolation {
         }
     }
 
-    /// The cell of one sandbox, if it is to have one.
+    /// Which network a function's sandboxes have, where it need not choose.
+    pub(crate) fn network(self, function: &Function, usual: Network) -> Network {
+        match (self, function.network) {
+            (Isolation::None, _) => Network::Host,
+            (Isolation::Cell, None) => usual,
+            (Isolation::Cell, Some(chosen)) if function.is_deployed => chosen.min(usual),
+            (Isolation::Cell, Some(chosen)) => chosen,
+        }
+    }
+
+    /// The cell of one sandbox, if it is to have one; it sees its interpreter.
     pub(crate) fn cell(
         self,
         function: &Function,
         runtime: &Path,
-        python: Option<&Interpreter>,
+        interpreter: Vec<View>,
+        network: Network,
     ) -> Option<CellSpec> {
         if self == Isolation::None {
             return None;
@@ -51,10 +62,32 @@ impl Isolation {
             View { source: function.root.clone(), target: places.package },
             View { source: runtime.to_owned(), target: places.runtime },
         ];
-        if let Some(python) = python {
-            views.extend(python.prefixes.iter().map(View::same));
-            views.extend(python.path.parent().map(View::same)); // A link may lead to it from elsewhere.
+        views.extend(interpreter);
+        let port = network.is_own().then_some(INSIDE_PORT);
+        Some(CellSpec { views, tmp_bytes: function.tmp_mb.saturating_mul(MIB), network, port })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::double::revision;
+
+    #[test]
+    fn who_deploys_can_choose_less_than_the_server_gives_and_the_operator_anything() {
+        let mut function = revision().function;
+        let (none, host) = (Network::None, Network::Host);
+        for (is_deployed, chosen, usual, expected) in [
+            (false, None, none, none),
+            (false, Some(host), none, host),
+            (false, Some(none), host, none),
+            (true, None, host, host),
+            (true, Some(host), none, none),
+            (true, Some(none), host, none),
+        ] {
+            (function.is_deployed, function.network) = (is_deployed, chosen);
+            assert_eq!(Isolation::Cell.network(&function, usual), expected, "{function:?}");
+            assert_eq!(Isolation::None.network(&function, usual), host);
         }
-        Some(CellSpec { views, tmp_bytes: function.tmp_mb.saturating_mul(MIB) })
     }
 }

@@ -8,14 +8,14 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use node::{LaunchSpec, Layout, Limits, Output, Sharing};
+use node::{LaunchSpec, Layout, Limits, Network, Output, Sharing, View};
 
 use crate::catalogue::Revision;
 use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
 use crate::isolation::{Isolation, Places};
-use crate::python::{Interpreter, Interpreters, PythonError, search_path};
+use crate::python::{Interpreter, Interpreters, PythonError, find_in_path, search_path};
 use crate::secret::NodeSecret;
 use crate::server::ServerConfig;
 
@@ -45,6 +45,7 @@ pub(crate) struct Launcher {
     secret: NodeSecret,
     interpreters: Interpreters,
     isolation: Isolation,
+    network: Network,
 }
 
 /// The launcher cannot be set up.
@@ -59,7 +60,7 @@ pub struct DataDirError {
 
 /// What differs between two sandboxes of one revision.
 pub(crate) struct Individual {
-    /// Its Runtime API's port on the loopback interface.
+    /// Its Runtime API's port on its loopback interface.
     pub(crate) port: u16,
     /// Its log stream: always as long.
     pub(crate) log_stream: String,
@@ -87,7 +88,18 @@ impl Launcher {
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let (region, isolation) = (config.region.clone(), config.isolation);
         let interpreters = Interpreters::new(config.python.clone());
-        Ok(Self { runtime_dir, region, secret, interpreters, isolation })
+        let network = config.network;
+        Ok(Self { runtime_dir, region, secret, interpreters, isolation, network })
+    }
+
+    /// Whether sandboxes are kept apart from each other.
+    pub(crate) fn has_cells(&self) -> bool {
+        self.isolation == Isolation::Cell
+    }
+
+    /// Which network its sandboxes have.
+    pub(crate) fn network(&self, function: &Function) -> Network {
+        self.isolation.network(function, self.network)
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
@@ -95,14 +107,19 @@ impl Launcher {
         let function = &revision.function;
         let mut env = self.environment(revision, &own);
         let places = self.isolation.places(&function.root, &self.runtime_dir);
-        let mut interpreter = None;
+        let mut interpreter = Vec::new();
         let (program, args) = match function.runtime {
             Runtime::Provided => (places.package.join("bootstrap").into(), Vec::new()),
-            Runtime::NodeJs => ("node".into(), node_args(function, &places)),
+            Runtime::NodeJs => {
+                let node = find_in_path("node").and_then(|node| node.canonicalize().ok());
+                interpreter.extend(node.as_ref().map(View::same));
+                (node.map_or_else(|| "node".into(), OsString::from), node_args(function, &places))
+            }
             Runtime::Python => {
-                let python = interpreter.insert(self.interpreters.get(function.python.as_deref())?);
+                let python = self.interpreters.get(function.python.as_deref())?;
+                interpreter.extend(python.views());
                 env.insert("AWS_EXECUTION_ENV".into(), format!("AWS_Lambda_python{}", python.version).into());
-                (python.path.clone().into(), python_args(function, python, &places.runtime))
+                (python.path.clone().into(), python_args(function, &python, &places.runtime))
             }
         };
         // The secret places hold for the first program that is started, and here that is a shell.
@@ -123,7 +140,7 @@ impl Launcher {
             layout,
             sharing: sharing(function),
             depth: function.depth,
-            cell: self.isolation.cell(function, &self.runtime_dir, interpreter.as_ref()),
+            cell: self.isolation.cell(function, &self.runtime_dir, interpreter, self.network(function)),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })

@@ -5,11 +5,14 @@
 
 mod access;
 mod admin;
+#[cfg(test)]
+mod asking;
 mod aws_error;
 mod base64;
 mod body;
 mod catalogue;
 mod client;
+mod connections;
 mod control;
 mod deploy;
 mod digest;
@@ -17,6 +20,7 @@ mod dispatch;
 mod door;
 #[cfg(test)]
 mod double;
+mod entrypoint;
 mod event_queue;
 mod event_stream;
 mod extension_files;
@@ -24,6 +28,7 @@ mod function_toml;
 mod function_url;
 mod functions;
 mod hands;
+mod in_lambdas_words;
 mod invoke;
 mod isolation;
 mod keys;
@@ -60,7 +65,7 @@ pub use functions::{Catalogue, CatalogueError, Function, load_function};
 pub use isolation::Isolation;
 pub use keys::{Key, Keys, KeysError};
 pub use launch::DataDirError;
-pub use limits::{Account, LimitError};
+pub use limits::{Allowance, LimitError};
 pub use openapi::openapi;
 pub use secret::program_layout;
 pub use server::{Server, ServerConfig, ServerError};

@@ -1,4 +1,4 @@
-//! What of the account's concurrency is promised to whom. The brain keeps to it; here is what may be promised at all.
+//! What of the allowance is promised to whom. The brain keeps to it; here is what may be promised at all.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::catalogue::Version;
 /// What Lambda keeps for functions for which nothing is reserved.
 const UNRESERVED_MIN: usize = 100;
 
-/// A smaller account than Lambda's keeps this part of it, as 100 are of Lambda's 1,000.
+/// A smaller allowance than Lambda's keeps this part of it, as 100 are of Lambda's 1,000.
 const UNRESERVED_PART: usize = 10;
 
 /// A promise that cannot be kept. Lambda answers each with `InvalidParameterValueException`, but for a version that is
@@ -39,7 +39,7 @@ pub enum LimitError {
         "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"
     )]
     AboveReserved,
-    /// The account has less to give than is to be provisioned.
+    /// The allowance has less to give than is to be provisioned.
     #[error(
         "Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [{left}]."
     )]
@@ -52,9 +52,9 @@ pub enum LimitError {
     NoVersion,
 }
 
-/// The account, for `GetAccountSettings`.
+/// What all functions together may have in flight: in Lambda's words, the concurrency of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Account {
+pub struct Allowance {
     /// Invocations that may be under way at once.
     pub concurrency: usize,
     /// Of them: not reserved for single functions.
@@ -64,19 +64,19 @@ pub struct Account {
 /// All promises.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
-    account: usize,
+    whole: usize,
     reserved: BTreeMap<FunctionName, usize>,
     provisioned: BTreeMap<(FunctionName, Version), usize>,
 }
 
 impl Limits {
-    pub(crate) fn new(account: usize) -> Self {
-        Self { account, reserved: BTreeMap::new(), provisioned: BTreeMap::new() }
+    pub(crate) fn new(whole: usize) -> Self {
+        Self { whole, reserved: BTreeMap::new(), provisioned: BTreeMap::new() }
     }
 
-    pub(crate) fn account(&self) -> Account {
+    pub(crate) fn allowance(&self) -> Allowance {
         let reserved: usize = self.reserved.values().sum();
-        Account { concurrency: self.account, unreserved: self.account.saturating_sub(reserved) }
+        Allowance { concurrency: self.whole, unreserved: self.whole.saturating_sub(reserved) }
     }
 
     /// What is reserved for one function.
@@ -95,7 +95,7 @@ impl Limits {
             return Ok(());
         };
         let own = self.reserved(name).unwrap_or(0);
-        if self.account().unreserved + own < wanted + self.unreserved_min() {
+        if self.allowance().unreserved + own < wanted + self.unreserved_min() {
             return Err(LimitError::Unreserved { min: self.unreserved_min() });
         }
         let provisioned = self.provisioned_of(name);
@@ -133,6 +133,22 @@ impl Limits {
         Ok(())
     }
 
+    /// All of a function's, or none; those that become fewer first, to make room.
+    pub(crate) fn provision_all(
+        &mut self,
+        name: &FunctionName,
+        wanted: &BTreeMap<Version, usize>,
+    ) -> Result<(), LimitError> {
+        let mut changed = self.clone();
+        let (more, fewer): (Vec<_>, Vec<_>) =
+            wanted.iter().partition(|(version, wanted)| **wanted > self.provisioned(name, **version));
+        for (version, wanted) in fewer.into_iter().chain(more) {
+            changed.provision(name, *version, *wanted)?;
+        }
+        *self = changed;
+        Ok(())
+    }
+
     /// Forgets a version that is gone.
     pub(crate) fn remove_version(&mut self, name: &FunctionName, version: Version) {
         self.provisioned.remove(&(name.clone(), version));
@@ -145,7 +161,7 @@ impl Limits {
     }
 
     fn unreserved_min(&self) -> usize {
-        UNRESERVED_MIN.min(self.account / UNRESERVED_PART)
+        UNRESERVED_MIN.min(self.whole / UNRESERVED_PART)
     }
 
     fn provisioned_of(&self, name: &FunctionName) -> usize {
@@ -156,7 +172,7 @@ impl Limits {
         let takes_unreserved = |name: &FunctionName| !self.reserved.contains_key(name);
         let taken = self.provisioned.iter().filter(|((of, _), _)| takes_unreserved(of));
         let taken: usize = taken.map(|(_, wanted)| wanted).sum();
-        self.account().unreserved.saturating_sub(taken + self.unreserved_min())
+        self.allowance().unreserved.saturating_sub(taken + self.unreserved_min())
     }
 }
 
@@ -169,15 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn a_tenth_of_the_account_stays_unreserved() {
+    fn a_tenth_of_the_allowance_stays_unreserved() {
         let mut limits = Limits::new(1000);
         assert_eq!(limits.reserve(&name("f"), Some(900)), Ok(()));
         assert_eq!(limits.reserve(&name("g"), Some(1)), Err(LimitError::Unreserved { min: 100 }));
         assert_eq!(limits.reserve(&name("f"), Some(899)), Ok(()));
         assert_eq!(limits.reserve(&name("g"), Some(1)), Ok(()));
-        assert_eq!(limits.account(), Account { concurrency: 1000, unreserved: 100 });
+        assert_eq!(limits.allowance(), Allowance { concurrency: 1000, unreserved: 100 });
         assert_eq!(limits.reserve(&name("f"), None), Ok(()));
-        assert_eq!(limits.account().unreserved, 999);
+        assert_eq!(limits.allowance().unreserved, 999);
         assert_eq!(Limits::new(50).reserve(&name("f"), Some(45)), Ok(()));
         assert_eq!(Limits::new(50).reserve(&name("f"), Some(46)), Err(LimitError::Unreserved { min: 5 }));
     }
@@ -195,6 +211,11 @@ mod tests {
         assert_eq!(limits.provision(&g, one, 891), Err(LimitError::AboveUnreserved { left: 890 }));
         assert_eq!(limits.provision(&g, one, 890), Ok(()));
         assert_eq!(limits.provision(&g, one, 0), Ok(()));
+        let two = Version::Number(2);
+        assert_eq!(limits.provision_all(&f, &[(one, 4), (two, 6)].into()), Ok(()));
+        assert_eq!(limits.provision_all(&f, &[(one, 10), (two, 0)].into()), Ok(()));
+        assert_eq!(limits.provision_all(&f, &[(one, 9), (two, 2)].into()), Err(LimitError::AboveReserved));
+        assert_eq!((limits.provisioned(&f, one), limits.provisioned(&f, two)), (10, 0), "all or none");
         limits.remove(&f);
         assert_eq!(limits.provision(&g, one, 900), Ok(()));
     }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use protocol::{FunctionName, SandboxId};
@@ -26,6 +26,9 @@ const OPEN_MAX: usize = 64;
 
 /// Lines that wait for the disk, 8 KiB each at most; more are lost, and counted.
 const WAITING_MAX: usize = 4096;
+
+/// How long the thread lets lines gather before it looks: to wake it costs whoever logs more than the line.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// Lines between two looks at whether the buffers should go out.
 const BATCH: usize = 256;
@@ -110,9 +113,16 @@ impl Writer {
     fn run(mut self, inbox: &Receiver<Command>) {
         while let Ok(command) = inbox.recv() {
             self.handle(command);
-            inbox.try_iter().take(BATCH).for_each(|command| self.handle(command));
-            self.flush();
+            std::thread::sleep(GATHER);
+            while self.handle_batch(inbox) == BATCH {}
         }
+    }
+
+    /// Handles what waits, up to a batch of it, and returns how much that was.
+    fn handle_batch(&mut self, inbox: &Receiver<Command>) -> usize {
+        let handled = inbox.try_iter().take(BATCH).map(|command| self.handle(command)).count();
+        self.flush();
+        handled
     }
 
     fn handle(&mut self, command: Command) {

@@ -38,8 +38,8 @@ pub(crate) enum Throttle {
     Events,
     /// As many invocations run as are reserved for the function.
     Reserved,
-    /// As many run as the account allows.
-    Account,
+    /// As many run as are allowed of all functions together.
+    Allowance,
     /// The server as a whole has enough to do.
     Requests,
 }
@@ -49,6 +49,8 @@ pub(crate) enum Throttle {
 pub(crate) enum Fault {
     /// It could not be launched.
     Launch(String),
+    /// There is nothing that could be started.
+    Entrypoint(String),
     /// It reported this error instead of asking for an invocation.
     InitError(Bytes),
     /// It did not ask for an invocation in time.
@@ -62,6 +64,7 @@ impl Fault {
     pub(crate) fn outcome(&self, invocation: &InvocationId) -> Outcome {
         match self {
             Fault::Launch(message) => Outcome::ServiceError { message: message.clone() },
+            Fault::Entrypoint(why) => error(invocation, "Runtime.InvalidEntrypoint", why, false),
             Fault::InitError(payload) => function_error(payload.clone(), None),
             Fault::InitTimeout(limit) => timed_out(invocation, *limit),
             Fault::Exit(exit) => exited(invocation, *exit),

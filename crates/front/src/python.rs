@@ -8,6 +8,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use node::View;
+
 /// How long an interpreter may take to say what it is; a healthy one takes 20 ms.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
@@ -17,12 +19,12 @@ const PROBE_PAUSE: Duration = Duration::from_millis(5);
 /// Where programs are looked for when the node itself has no `PATH`.
 pub(crate) const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
-/// Prints the version and whether AWS's runtime client is there, its compiled half included; then where it has its files.
+/// Prints the version and whether AWS's runtime client is there, its compiled half included; then which program it is, and where it has its files.
 const PROBE: &str = "import sys, importlib.util as u; print('%d.%d' % sys.version_info[:2], \
                      all(u.find_spec(m) for m in ('awslambdaric', 'runtime_client'))); \
-                     print(sys.prefix); print(sys.base_prefix)";
+                     print(sys.executable); print(sys.prefix); print(sys.base_prefix)";
 
-/// Longest answer: a short line and two paths.
+/// Longest answer: a short line and three paths.
 const PROBE_BYTES_MAX: u64 = 16 << 10;
 
 /// One interpreter.
@@ -33,8 +35,19 @@ pub(crate) struct Interpreter {
     pub(crate) version: String,
     /// Whether `awslambdaric` can be imported.
     pub(crate) has_ric: bool,
+    /// The program that it turned out to be: `path` may be a script, or a link.
+    executable: Option<PathBuf>,
     /// Folders with its files: a virtual environment, and what that was made from.
     pub(crate) prefixes: Vec<PathBuf>,
+}
+
+impl Interpreter {
+    /// What a cell must see of the machine, so that it runs there.
+    pub(crate) fn views(&self) -> Vec<View> {
+        let programs = self.executable.iter().chain([&self.path]);
+        let folders = programs.filter_map(|program| program.parent()); // A link may lead to it from elsewhere.
+        self.prefixes.iter().map(PathBuf::as_path).chain(folders).map(View::same).collect()
+    }
 }
 
 /// The interpreter cannot be used.
@@ -73,7 +86,11 @@ impl Interpreters {
         if let Some(interpreter) = known.get(&path) {
             return Ok(interpreter.clone());
         }
-        let interpreter = probe(&path)?;
+        let mut interpreter = probe(&path)?;
+        if let (None, None, Some(executable)) = (wanted, &self.default, &interpreter.executable) {
+            // Nobody named it. In `PATH` may lie a script that looks for interpreters, which it would not find in a cell.
+            interpreter.path.clone_from(executable);
+        }
         known.insert(path, interpreter.clone());
         Ok(interpreter)
     }
@@ -84,7 +101,8 @@ pub(crate) fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into())
 }
 
-fn find_in_path(program: &str) -> Option<PathBuf> {
+/// A program that sandboxes would find.
+pub(crate) fn find_in_path(program: &str) -> Option<PathBuf> {
     let candidates = search_path();
     std::env::split_paths(&candidates).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
@@ -119,9 +137,11 @@ fn probe(path: &Path) -> Result<Interpreter, PythonError> {
 fn understand(path: &Path, said: &str) -> Option<Interpreter> {
     let mut lines = said.lines();
     let (version, has_ric) = lines.next()?.split_once(' ')?;
-    let prefixes = lines.map(PathBuf::from).filter(|prefix| prefix.is_absolute()).collect();
-    let (path, has_ric) = (path.to_owned(), has_ric == "True");
-    version.starts_with("3.").then(|| Interpreter { path, version: version.to_owned(), has_ric, prefixes })
+    let absolute = |line: &str| Some(PathBuf::from(line)).filter(|path| path.is_absolute());
+    let executable = lines.next().and_then(absolute);
+    let prefixes = lines.filter_map(absolute).collect();
+    let (path, version, has_ric) = (path.to_owned(), version.to_owned(), has_ric == "True");
+    version.starts_with("3.").then_some(Interpreter { path, version, has_ric, executable, prefixes })
 }
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use protocol::InvocationId;
-use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::aws_error::AwsError;
@@ -16,6 +15,7 @@ use crate::event_stream::{Failure, invoke_complete, payload_chunk};
 use crate::invoke::{Asked, Door, identified, wants_tail};
 use crate::log::{TailSlot, request_span};
 use crate::outcome::Outcome;
+use crate::room::Place;
 use crate::stream::{Reply, Stream};
 
 /// The route of the call.
@@ -26,14 +26,14 @@ pub(crate) async fn invoke(State(door): State<Door>, asked: Asked) -> Response {
 }
 
 async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<Response, AwsError> {
-    let permit = door.place(&asked.headers)?;
+    let mut place = door.place()?;
     let kind = asked.headers.get("x-amz-invocation-type").map(HeaderValue::as_bytes);
     if !matches!(kind, None | Some(b"RequestResponse" | b"DryRun")) {
         return Err(AwsError::invalid("X-Amz-Invocation-Type must be RequestResponse or DryRun"));
     }
     let is_dry = kind == Some(b"DryRun");
     let tail = wants_tail(&asked.headers).then(TailSlot::default);
-    let mut request = door.request(invocation, asked).await?;
+    let mut request = door.request(invocation, asked, &mut place).await?;
     request.tail = tail.clone();
     if is_dry {
         return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
@@ -43,7 +43,7 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
             Some(refusal) => return Err(refusal),
             None => (ended.revision.version, Body::from(whole(ended, tail.as_ref()))),
         },
-        Reply::Stream(stream) => (stream.revision.version, Body::from_stream(events(stream, tail, permit))),
+        Reply::Stream(stream) => (stream.revision.version, Body::from_stream(events(stream, tail, place))),
     };
     let mut response = events.into_response();
     let headers = response.headers_mut();
@@ -67,20 +67,20 @@ fn whole(ended: Ended, tail: Option<&TailSlot>) -> Bytes {
 
 /// Where a stream of events stands.
 enum Stand {
-    /// Its pieces, and the permit of the request, which lasts as long as they do.
-    Open(Stream, Option<TailSlot>, OwnedSemaphorePermit),
+    /// Its pieces, and the place of the request, which lasts as long as they do.
+    Open(Stream, Option<TailSlot>, Place),
     Ended,
 }
 
 fn events(
     stream: Stream,
     tail: Option<TailSlot>,
-    permit: OwnedSemaphorePermit,
+    place: Place,
 ) -> impl futures_util::Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    stream::unfold(Stand::Open(stream, tail, permit), |stand| async {
-        let Stand::Open(mut stream, tail, permit) = stand else { return None };
+    stream::unfold(Stand::Open(stream, tail, place), |stand| async {
+        let Stand::Open(mut stream, tail, place) = stand else { return None };
         Some(match stream.chunks.recv().await {
-            Some(chunk) => (Ok(payload_chunk(&chunk)), Stand::Open(stream, tail, permit)),
+            Some(chunk) => (Ok(payload_chunk(&chunk)), Stand::Open(stream, tail, place)),
             None => (Ok(end(stream.ended().await, tail.as_ref())), Stand::Ended),
         })
     })

@@ -4,12 +4,11 @@
 //! A sandbox that sleeps does so in the middle of `next`: its connection stays open, and nothing is written to it
 //! before it woke, because nothing is offered before.
 
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -17,15 +16,17 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use protocol::{InvocationId, SandboxId};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::body::{self, TooLarge};
+use crate::body::{self, ReadError};
+use crate::connections;
 use crate::dispatch::Message;
-use crate::outcome::{self, Outcome};
+use crate::outcome::Outcome;
+use crate::room::Room;
 use crate::stream::Beginning;
 use desk::{Desk, Phase};
+pub(crate) use link::{INSIDE_PORT, Link};
 pub(crate) use telemetry::Telemetry;
 
 /// What Lambda takes as an answer: 6 MiB and a little for what wraps it.
@@ -33,6 +34,9 @@ pub(crate) const RESPONSE_BYTES_MAX: usize = 6 * 1024 * 1024 + 100;
 
 /// An error report is text; Lambda shows 256 KB of it at most.
 const ERROR_BYTES_MAX: usize = 256 * 1024;
+
+/// What all bodies of one sandbox may take in memory while they are read: its answer, and some reports.
+const BODIES_BYTES_MAX: usize = RESPONSE_BYTES_MAX + 8 * ERROR_BYTES_MAX;
 
 /// How a runtime says that its answer comes piece by piece.
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
@@ -42,10 +46,6 @@ const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 
 /// Characters of it that are passed on; runtimes send class names.
 const ERROR_KIND_MAX: usize = 256;
-
-/// How often another port is tried, to get one of five digits: all environments are to be equally long. The
-/// kernel's range starts at 32768, unless somebody changed it.
-const PORT_TRIES_MAX: usize = 16;
 
 /// An invocation on its way into a sandbox.
 #[derive(Clone, Debug)]
@@ -99,16 +99,17 @@ pub(crate) struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// Serves `listener`. The sandbox may be connected already: the kernel keeps its request until now.
+    /// Serves it. The sandbox may be connected already: the kernel keeps its request until now.
     pub(crate) fn serve(
-        listener: TcpListener,
+        link: Link,
         sandbox: SandboxId,
         about: About,
         messages: mpsc::Sender<Message>,
     ) -> RuntimeApi {
+        let (visitors, way_in) = link.split();
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
         let desk = Arc::new(Mutex::new(Desk::new(&about)));
-        let telemetry = Telemetry::default();
+        let telemetry = Telemetry::new(way_in);
         let call = Call {
             telemetry: telemetry.clone(),
             sandbox,
@@ -116,17 +117,16 @@ impl RuntimeApi {
             desk: Arc::clone(&desk),
             offers: Arc::new(tokio::sync::Mutex::new(taken)),
             messages,
+            room: Room::of(BODIES_BYTES_MAX),
         };
-        let listener = listener.tap_io(|stream| {
+        let visitors = visitors.tap_io(|stream| {
             // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
             if let Err(error) = stream.set_nodelay(true) {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         });
         let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router(call)).await {
-                tracing::warn!(%sandbox, %error, "its Runtime API ended");
-            }
+            connections::serve_sandbox(visitors, router(call)).await;
         });
         RuntimeApi { offers, desk, telemetry, server }
     }
@@ -163,18 +163,6 @@ impl Drop for RuntimeApi {
     }
 }
 
-/// A listener on the loopback interface whose port has five digits.
-pub(crate) async fn bind() -> std::io::Result<TcpListener> {
-    let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    for _ in 0..PORT_TRIES_MAX {
-        if listener.local_addr()?.port() >= 10_000 {
-            break;
-        }
-        listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    }
-    Ok(listener)
-}
-
 fn lock(desk: &Mutex<Desk>) -> MutexGuard<'_, Desk> {
     desk.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -188,14 +176,15 @@ struct Call {
     desk: Arc<Mutex<Desk>>,
     offers: Arc<tokio::sync::Mutex<mpsc::Receiver<Offer>>>,
     messages: mpsc::Sender<Message>,
+    room: Room,
 }
 
 fn router(call: Call) -> Router {
     Router::new()
         .route("/2018-06-01/ping", get(|| async { "pong" }))
         .route("/2018-06-01/runtime/invocation/next", get(next))
-        .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
-        .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
+        .route("/2018-06-01/runtime/invocation/{id}/response", post(answers::response))
+        .route("/2018-06-01/runtime/invocation/{id}/error", post(answers::error))
         .route("/2018-06-01/runtime/init/error", post(init_error))
         .route("/2018-06-01/runtime/restore/next", get(restore::next))
         .route("/2018-06-01/runtime/restore/error", post(restore::error))
@@ -213,16 +202,20 @@ async fn next(State(call): State<Call>) -> Result<Response, Wrong> {
         call.report(RuntimeEvent::Restored { invocation: offer.invocation.clone() }).await?;
         return invocation_response(offer);
     }
-    {
+    let replaced = {
         let mut desk = call.desk();
         match desk.phase {
             // Waiting: asked again after its connection broke.
-            Phase::Init | Phase::Answered(_) | Phase::Waiting => desk.phase = Phase::Waiting,
+            Phase::Init | Phase::Answered(_) | Phase::Waiting => desk.wait(),
             _ => return Err(Wrong::Order),
         }
-    }
+    };
     call.report_if_ready().await?;
-    let offer = call.offers.lock().await.recv().await.ok_or(Wrong::Closed)?;
+    let offer = tokio::select! {
+        biased;
+        _ = replaced => return Err(Wrong::Order), // One waits: who asked last.
+        offer = async { call.offers.lock().await.recv().await } => offer.ok_or(Wrong::Closed)?,
+    };
     call.desk().take(Phase::Serving(offer.invocation.clone()));
     invocation_response(offer)
 }
@@ -250,57 +243,8 @@ fn invocation_response(offer: Offer) -> Result<Response, Wrong> {
     Ok((headers, offer.payload).into_response())
 }
 
-async fn response(
-    State(call): State<Call>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Wrong> {
-    let invocation = InvocationId(id);
-    if headers.get(RESPONSE_MODE).is_some_and(|mode| mode.as_bytes().eq_ignore_ascii_case(b"streaming")) {
-        return streaming::respond(&call, invocation, content_type(&headers), body).await;
-    }
-    call.check_serving(&invocation)?; // Before megabytes are read for nothing.
-    match body::read(body, RESPONSE_BYTES_MAX).await {
-        Ok(payload) => {
-            let outcome = Outcome::Answer { payload, content_type: content_type(&headers) };
-            call.answer(invocation, outcome).await?;
-            Ok(StatusCode::ACCEPTED)
-        }
-        Err(body::ReadError::TooLarge(TooLarge { len })) => {
-            call.answer(invocation, outcome::too_large(len, RESPONSE_BYTES_MAX)).await?;
-            Err(Wrong::TooLarge)
-        }
-        Err(body::ReadError::Broken) => Err(Wrong::Closed),
-    }
-}
-
-fn content_type(headers: &HeaderMap) -> String {
-    let said = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    said.unwrap_or("application/json").to_owned()
-}
-
-/// The kind of an error, as the runtime calls it.
-fn error_kind(headers: &HeaderMap, name: &str) -> Option<String> {
-    let said = headers.get(name).and_then(|value| value.to_str().ok())?;
-    Some(said.chars().take(ERROR_KIND_MAX).collect())
-}
-
-async fn error(
-    State(call): State<Call>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<StatusCode, Wrong> {
-    let invocation = InvocationId(id);
-    call.check_serving(&invocation)?;
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
-    call.answer(invocation, outcome::function_error(payload, error_kind(&headers, ERROR_TYPE))).await?;
-    Ok(StatusCode::ACCEPTED)
-}
-
 async fn init_error(State(call): State<Call>, body: Body) -> Result<StatusCode, Wrong> {
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = call.read(body, ERROR_BYTES_MAX).await?;
     {
         let mut desk = call.desk();
         if desk.phase != Phase::Init {
@@ -315,6 +259,11 @@ async fn init_error(State(call): State<Call>, body: Body) -> Result<StatusCode, 
 impl Call {
     fn desk(&self) -> MutexGuard<'_, Desk> {
         lock(&self.desk)
+    }
+
+    async fn read(&self, body: Body, limit: usize) -> Result<Bytes, ReadError> {
+        let mut place = self.room.enter().map_err(|_| ReadError::NoRoom)?;
+        body::of_sandbox(body, limit, &mut place).await
     }
 
     /// The invocation that was offered before the hooks ran; the function's time starts now.
@@ -344,33 +293,6 @@ impl Call {
         self.report(event).await
     }
 
-    fn check_serving(&self, invocation: &InvocationId) -> Result<(), Wrong> {
-        match &self.desk().phase {
-            Phase::Serving(current) if current == invocation => Ok(()),
-            Phase::Streaming(last) | Phase::Answered(last) if last == invocation => Err(Wrong::Order),
-            _ => Err(Wrong::Id),
-        }
-    }
-
-    /// Reported in the moment in which it counts as answered: whatever the sandbox does then comes after, also if it
-    /// does not wait for our 202.
-    async fn answer(&self, invocation: InvocationId, outcome: Outcome) -> Result<(), Wrong> {
-        let place = self.messages.reserve().await.map_err(|_| Wrong::Closed)?;
-        let mut desk = self.desk();
-        match &desk.phase {
-            Phase::Serving(current) | Phase::Streaming(current) if *current == invocation => {}
-            _ => return Err(Wrong::Order), // Another answer came while the body was read.
-        }
-        desk.phase = Phase::Answered(invocation.clone());
-        self.telemetry.platform("runtimeDone", || {
-            let status = if matches!(outcome, Outcome::Answer { .. }) { "success" } else { "failure" };
-            json!({ "requestId": invocation.0, "status": status })
-        });
-        let event = RuntimeEvent::Answered { invocation, outcome };
-        place.send(Message::Runtime { sandbox: self.sandbox, event });
-        Ok(())
-    }
-
     async fn report(&self, event: RuntimeEvent) -> Result<(), Wrong> {
         let message = Message::Runtime { sandbox: self.sandbox, event };
         self.messages.send(message).await.map_err(|_| Wrong::Closed)
@@ -388,11 +310,11 @@ enum Wrong {
     Extension(&'static str),
 }
 
-impl From<body::ReadError> for Wrong {
-    fn from(error: body::ReadError) -> Self {
+impl From<ReadError> for Wrong {
+    fn from(error: ReadError) -> Self {
         match error {
-            body::ReadError::TooLarge(_) => Wrong::TooLarge,
-            body::ReadError::Broken => Wrong::Closed,
+            ReadError::TooLarge(_) | ReadError::NoRoom => Wrong::TooLarge,
+            ReadError::TooSlow | ReadError::Broken => Wrong::Closed,
         }
     }
 }
@@ -419,8 +341,10 @@ impl IntoResponse for Wrong {
     }
 }
 
+mod answers;
 mod desk;
 mod extensions;
+mod link;
 mod restore;
 mod streaming;
 mod telemetry;

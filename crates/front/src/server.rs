@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::ListenerExt;
 use node::Node;
 use protocol::FunctionName;
 use tokio::net::{TcpListener, UnixListener};
@@ -23,6 +22,7 @@ use stored_events::StoredEvents;
 use crate::access::Access;
 use crate::admin::Admin;
 use crate::catalogue::{LiveCatalogue, Version};
+use crate::connections::{self, ended};
 use crate::control::Control;
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Setup};
@@ -56,6 +56,8 @@ pub struct Server {
     door: Option<JoinHandle<()>>,
     admin: JoinHandle<()>,
     watch: Option<JoinHandle<()>>,
+    /// Dropped last: whoever watches sees the end.
+    _close_watch: watch::Sender<bool>,
     _socket_file: SocketFile,
 }
 
@@ -92,9 +94,9 @@ impl Server {
         let events_of = (stored.configs.clone(), stored.destinations.clone());
         let opened =
             Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone(), events_of);
-        let control = Arc::new(opened.await?);
+        let control = opened.await?;
         // Not before its functions are there.
-        let (events, event_task) = stored.work(&config, &dispatch, &catalogue, &metrics, &control);
+        let (events, event_task) = stored.work(&config, &dispatch, &deployer, &catalogue, &metrics, &control);
         let region = config.region.as_str().into();
         let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
         let (stop, stopped) = watch::channel(false);
@@ -106,18 +108,20 @@ impl Server {
             stopped: stopped.clone(),
         };
         let metrics_addr = listeners.metrics.as_ref().map(|(_, addr)| *addr);
+        let (close_watch, open) = watch::channel(false);
         let watching =
-            listeners.metrics.map(|(listener, _)| spawn(axum::serve(listener, watch.clone().router())));
+            listeners.metrics.map(|(listener, _)| spawn_door(listener, watch.clone().router(), open));
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
-            serve_lambda(listener, router, stopped.clone())
+            spawn_door(listener, router, stopped.clone())
         });
         Ok(Server {
             addr,
             metrics_addr,
             watch: watching,
+            _close_watch: close_watch,
             socket: config.socket,
             dispatch,
             deployer,
@@ -194,15 +198,9 @@ impl Listeners {
     }
 }
 
-fn serve_lambda(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
-    // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY");
-        }
-    });
-    let router = router.into_make_service_with_connect_info::<SocketAddr>();
-    spawn(axum::serve(listener, router).with_graceful_shutdown(ended(stopped)))
+/// A task for a door on TCP.
+fn spawn_door(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
+    tokio::spawn(connections::serve(listener, router, stopped))
 }
 
 /// What follows the id in the hosts of function URLs. Names below `localhost` need no name server.
@@ -232,7 +230,7 @@ async fn bind(addr: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError
     Ok((listener, addr))
 }
 
-/// A task for one of the two doors. Serving ends by graceful shutdown only: accept errors are retried inside.
+/// A task for the operator's door. Serving ends by graceful shutdown only: accept errors are retried inside.
 fn spawn<F: IntoFuture<Output = std::io::Result<()>, IntoFuture: Send + 'static>>(
     serve: F,
 ) -> JoinHandle<()> {
@@ -242,11 +240,6 @@ fn spawn<F: IntoFuture<Output = std::io::Result<()>, IntoFuture: Send + 'static>
             tracing::error!(%error, "serve");
         }
     })
-}
-
-/// Resolves when the server is to stop, or was dropped.
-async fn ended(mut stopped: watch::Receiver<bool>) {
-    drop(stopped.wait_for(|stop| *stop).await);
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ mod own_place;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use self::directory::{enable_controllers, event, processes, writable};
@@ -107,6 +109,7 @@ impl Hierarchy {
             v1_freezer: self.v1_freezer.as_ref().map(make).transpose()?,
             v1: self.v1.iter().map(|(name, place)| Ok((*name, make(place)?))).collect::<io::Result<_>>()?,
             v2_controllers: self.v2_controllers,
+            peak: OnceLock::new(),
         })
     }
 
@@ -123,6 +126,8 @@ pub struct Cgroup {
     v1_freezer: Option<PathBuf>,
     v1: Vec<(&'static str, PathBuf)>,
     v2_controllers: bool,
+    /// Where the kernel tells the most that it ever used; open, as it is read at every invocation.
+    peak: OnceLock<Option<File>>,
 }
 
 /// What a cgroup uses.
@@ -252,12 +257,18 @@ impl Cgroup {
 
     /// The most it ever used, page cache included; nothing where no controller counts it.
     pub fn peak_bytes(&self) -> Option<u64> {
+        let mut text = [0; 32]; // Holds any number of 64 bits.
+        let len = self.peak.get_or_init(|| self.open_peak()).as_ref()?.read_at(&mut text, 0).ok()?;
+        std::str::from_utf8(&text[..len]).ok()?.trim().parse().ok()
+    }
+
+    fn open_peak(&self) -> Option<File> {
         let path = match (&self.v2, self.v1.iter().find(|(name, _)| *name == "memory")) {
             (Some(place), _) if self.v2_controllers => place.join("memory.peak"),
             (_, Some((_, place))) => place.join("memory.max_usage_in_bytes"),
             _ => return None,
         };
-        fs::read_to_string(path).ok()?.trim().parse().ok()
+        File::open(path).ok()
     }
 
     /// Kills everything in it and removes it.

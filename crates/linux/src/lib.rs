@@ -26,6 +26,7 @@ pub mod pagemap;
 pub mod probe;
 pub mod process;
 mod seccomp;
+pub mod socket_owner;
 pub mod spawn;
 mod sys;
 pub mod trace;

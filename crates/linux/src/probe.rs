@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
+use crate::cell::{self, Network};
 use crate::cgroup::Hierarchy;
 use crate::userfault::{Userfault, Watch};
 use crate::userfault_device::{self, UserfaultDevice};
@@ -44,6 +46,35 @@ pub fn look() -> Vec<Finding> {
         controllers(),
         page_map(),
         map_count(),
+    ]
+}
+
+/// Whether functions can be kept apart here, and in which networks. `builder` is the program that builds cells,
+/// `scaffold` any folder.
+pub fn cells(builder: &Path, scaffold: &Path) -> Vec<Finding> {
+    let attempt = |what, network, good: &str, advice| match cell::try_one(
+        builder.to_owned(),
+        scaffold.to_owned(),
+        network,
+    ) {
+        Ok(()) => finding(what, Verdict::Good, good, ""),
+        Err(error) => finding(what, Verdict::Lacking, error.to_string(), advice),
+    };
+    vec![
+        attempt(
+            "cells",
+            Network::Host,
+            "namespaces, users, mounts and a filter",
+            "functions cannot be kept apart here, and `serve` wants to be told `--isolation none`: run as root, or allow user \
+             namespaces (kernel.apparmor_restrict_unprivileged_userns, user.max_user_namespaces) and, in a container, an \
+             unmasked /proc; Linux 5.12 or later",
+        ),
+        attempt(
+            "cell network: none",
+            Network::None,
+            "a loopback interface of its own",
+            "functions in cells have the machine's network here: allow network namespaces (user.max_net_namespaces)",
+        ),
     ]
 }
 

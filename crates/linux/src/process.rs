@@ -90,6 +90,8 @@ pub struct Status {
     pub state: Option<char>,
     /// Its parent.
     pub parent: i32,
+    /// Its user.
+    pub user: Option<u32>,
 }
 
 /// Reads `/proc/PID/status`.
@@ -114,6 +116,7 @@ pub fn parse_status(text: &[u8]) -> Status {
             "VmSwap" => status.swap_bytes = bytes(),
             "TracerPid" => status.tracer = number() as i32,
             "Threads" => status.threads = number() as u32,
+            "Uid" => status.user = value.parse().ok(),
             "State" => status.state = value.chars().next(),
             "PPid" => status.parent = number() as i32,
             _ => {}
@@ -196,9 +199,9 @@ mod tests {
 
     #[test]
     fn status_is_understood_and_nonsense_is_zero() {
-        let text = b"State:\tS (sleeping)\nPPid:\t12\nTracerPid:\t3\nRssAnon:\t     100 kB\nVmPTE: 8 kB\n";
+        let text = b"State:\tS (sleeping)\nUid:\t7\t8\t9\t9\nPPid:\t12\nTracerPid:\t3\nRssAnon:\t     100 kB\nVmPTE: 8 kB\n";
         let status = parse_status(text);
-        assert_eq!((status.state, status.parent, status.tracer), (Some('S'), 12, 3));
+        assert_eq!((status.state, status.parent, status.tracer, status.user), (Some('S'), 12, 3, Some(7)));
         assert_eq!((status.anonymous_bytes, status.page_table_bytes), (102_400, 8192));
         assert_eq!(parse_status(b"\xff\n:::\nRssAnon:\nVmPTE: x kB"), Status::default());
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
+use linux::socket_owner::SocketOwner;
 
 /// The variable that marks processes.
 const VARIABLE: &str = "DORMOUSE_SANDBOX";
@@ -77,6 +78,18 @@ impl Family {
         }
     }
 
+    /// Whether a socket is one of theirs. A cell of root's has a user of its own, whom nobody else can become; else it is
+    /// looked for.
+    pub(crate) fn has_socket(&self, socket: SocketOwner) -> bool {
+        let user = process::status(self.root).ok().and_then(|status| status.user);
+        if user != Some(socket.user) {
+            return false;
+        }
+        let is_only_here = self.keeper.is_some() && socket.user != rustix::process::geteuid().as_raw();
+        let name = format!("socket:[{}]", socket.inode);
+        is_only_here || self.processes().into_iter().any(|pid| has_open(pid, &name))
+    }
+
     /// Whether a process that lives came from this sandbox, as far as its mark tells.
     pub(crate) fn has_marked(&self, pid: i32) -> bool {
         self.mark.as_ref().is_some_and(|mark| mark.is_on(pid))
@@ -123,6 +136,12 @@ impl Mark {
 pub(crate) fn kill(pids: impl IntoIterator<Item = i32>) -> usize {
     let kill = |pid| Process::open(pid).map(|process| process.kill()).ok();
     pids.into_iter().filter_map(kill).count()
+}
+
+fn has_open(pid: i32, name: &str) -> bool {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let is_it = |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == name);
+    entries.filter_map(Result::ok).any(is_it)
 }
 
 fn all_processes() -> Vec<i32> {

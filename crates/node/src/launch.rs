@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use linux::cell::{self, Cell, CellSpawn};
+use linux::cell::{self, Cell, CellSpawn, Inmates};
 use linux::cgroup::Cgroup;
 use linux::process::Process;
 use linux::spawn::{self, Spawn};
@@ -77,12 +77,13 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     let mark = (!cgroup.can_freeze()).then(|| Mark::of_sandbox(&node.instance, id.0));
     spec.env.extend(mark.as_ref().map(Mark::variable));
     let spawned = match spec.cell.take() {
-        Some(cell) => start_in_cell(node, id, &cgroup, spec, cell),
-        None => start(&cgroup, spec, layout_key).map(|root| (root, None)),
+        Some(cell) => start_in_cell(node, id, &cgroup, spec, cell)
+            .map(|Inmates { program, keeper, sockets }| (program, Some(keeper), sockets)),
+        None => start(&cgroup, spec, layout_key).map(|root| (root, None, None)),
     };
     let mailbox = spawned.and_then(|process| Ok((process, Mailbox::new()?)));
     match mailbox {
-        Ok(((root, keeper), mailbox)) => {
+        Ok(((root, keeper, sockets), mailbox)) => {
             let ties = Ties { domain, layout_key, lineage };
             let keeper_pid = keeper.as_ref().map(Process::pid);
             let family = Arc::new(Family::new(root.pid(), keeper_pid, cgroup, mark));
@@ -94,6 +95,7 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
                 Arc::clone(&family),
                 mailbox,
             );
+            inner.keep_sockets(sockets);
             let inner = Arc::new(inner);
             let body = Body::new(root, keeper, family, node.means);
             let working_set = WorkingSet::default();
@@ -120,7 +122,7 @@ fn start(cgroup: &Cgroup, spec: LaunchSpec, layout_secret: Option<u64>) -> std::
     spawn::spawn(Spawn { command, entrances: cgroup.entrances()?, limits, layout_secret })
 }
 
-/// A helper is there for a moment, a keeper always: they come on top of the processes that a sandbox may have.
+/// A builder is there for a moment, a keeper always: they come on top of the processes that a sandbox may have.
 const PROCESSES_OF_A_CELL: u64 = 2;
 
 /// The same in a cell: the program, and the keeper.
@@ -130,21 +132,23 @@ fn start_in_cell(
     cgroup: &Cgroup,
     spec: LaunchSpec,
     cell: CellSpec,
-) -> std::io::Result<(Process, Option<Process>)> {
+) -> std::io::Result<Inmates> {
     let memory_bytes = spec.limits.memory_bytes.map(|bytes| bytes.saturating_add(cell.tmp_bytes));
     cgroup
         .limit(memory_bytes, spec.limits.processes.map(|limit| limit.saturating_add(PROCESSES_OF_A_CELL)))?;
-    let no_helper = || std::io::Error::other("a cell is built by a helper, and this node was given none");
+    let no_builder = || std::io::Error::other("this node was not given the program that builds cells");
     let layout_secret = match spec.layout {
         Layout::Pinned { secret } => Some(secret),
         Layout::Random => None,
     };
-    let inmates = cell::spawn(CellSpawn {
-        helper: node.config.guard.clone().ok_or_else(no_helper)?,
+    cell::spawn(CellSpawn {
+        builder: node.config.guard.clone().ok_or_else(no_builder)?,
         cell: Cell {
             id: cell_user(&node.instance, id),
             views: cell.views,
             tmp_bytes: cell.tmp_bytes,
+            network: cell.network,
+            port: cell.port,
             scaffold: node.config.data_dir.canonicalize()?,
         },
         program: spec.program,
@@ -156,8 +160,7 @@ fn start_in_cell(
         entrances: cgroup.entrances()?,
         limits: spawn::Limits { file_bytes: spec.limits.file_bytes, open_files: spec.limits.open_files },
         layout_secret,
-    })?;
-    Ok((inmates.program, Some(inmates.keeper)))
+    })
 }
 
 /// A user of the machine that is no other sandbox, and nobody else: far above those that people and programs get.

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-pub use linux::cell::View;
+pub use linux::cell::{Network, Sockets, View};
 use protocol::Depth;
 
 /// A program to run as a sandbox.
@@ -43,6 +43,11 @@ pub struct CellSpec {
     pub views: Vec<View>,
     /// Size of its `/tmp`, which is memory: it counts beside the limit of memory.
     pub tmp_bytes: u64,
+    /// Which network it has.
+    pub network: Network,
+    /// If its network is its own: a port of its loopback address at which somebody outside is to listen, see
+    /// `Sandbox::take_sockets`.
+    pub port: Option<u16>,
 }
 
 /// Limits of one sandbox. `None` leaves the machine's own.

@@ -76,6 +76,9 @@ pub(crate) struct Finished {
 
 struct Work {
     spaces: Mutex<Spaces>,
+    /// The driver wants the lock. Our locks are not fair, and a thread that yields on a busy machine may wait for
+    /// milliseconds: the background makes way when somebody comes, and only then.
+    is_wanted: AtomicBool,
     stop: AtomicBool,
 }
 
@@ -101,7 +104,7 @@ impl Lazy {
         let list = spaces.into_iter().enumerate().filter_map(out).collect();
         let spaces = Mutex::new(Spaces { list, guard, failed: None, scratch: Scratch::new() });
         Lazy {
-            work: Arc::new(Work { spaces, stop: AtomicBool::new(false) }),
+            work: Arc::new(Work { spaces, is_wanted: AtomicBool::new(false), stop: AtomicBool::new(false) }),
             background: None,
             started: Instant::now(),
             is_recording: filled.pages() == 0 && !is_partial,
@@ -129,7 +132,7 @@ impl Lazy {
             }
         }
         let portion = if self.is_recording && !self.answered { Portion::Page } else { Portion::Group };
-        let mut spaces = self.work.lock();
+        let mut spaces = self.work.lock_first();
         if self.background.as_ref().is_some_and(JoinHandle::is_finished) && !spaces.is_whole() {
             let source = io::Error::other("the thread that fills in the background has ended");
             spaces.failed.get_or_insert(LazyError::Follow { source });
@@ -151,7 +154,7 @@ impl Lazy {
             }
             drop(spaces);
             std::hint::spin_loop();
-            spaces = self.work.lock(); // The background may have its turn.
+            spaces = self.work.lock_first(); // The background may have its turn.
         }
         spaces.failed.is_some() || spaces.is_whole()
     }
@@ -185,7 +188,7 @@ impl Lazy {
     /// Fills everything that is out, now, or until `give_up` (`false`: some is still out).
     pub(crate) fn fill_all(&mut self, give_up: impl Fn() -> bool) -> bool {
         while !give_up() {
-            let mut spaces = self.work.lock();
+            let mut spaces = self.work.lock_first();
             let _ = spaces.serve(Portion::Group, |_, _| {}); // Served or not, the rest is filled now.
             if !spaces.fill_some() {
                 return true;
@@ -196,7 +199,7 @@ impl Lazy {
 
     /// Reads what the processes did, and serves them, without waiting: for one that is to stand still but waits for us.
     pub(crate) fn follow(&mut self) {
-        let _ = self.work.lock().serve(Portion::Group, |_, _| {});
+        let _ = self.work.lock_first().serve(Portion::Group, |_, _| {});
     }
 
     /// For how long nothing has been out.
@@ -294,10 +297,20 @@ impl Work {
         }
     }
 
+    /// The lock, for the driver: a fault waits for it.
+    fn lock_first(&self) -> MutexGuard<'_, Spaces> {
+        self.is_wanted.store(true, Ordering::SeqCst);
+        let spaces = self.lock();
+        self.is_wanted.store(false, Ordering::SeqCst);
+        spaces
+    }
+
     fn fill_in_background(&self) {
         self.prepare();
         while !self.stop.load(Ordering::Relaxed) && self.lock().fill_some() {
-            std::thread::yield_now(); // A fault may wait for the lock.
+            while self.is_wanted.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
             fail_point::reach("lazy-filling");
         }
     }

@@ -41,7 +41,9 @@ mod working_set;
 
 pub use data_dir::instance_name;
 pub use guard::run as run_guard;
-pub use launch_spec::{CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Output, Sharing, View};
+pub use launch_spec::{
+    CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, Output, Sharing, Sockets, View,
+};
 pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};
 pub use sandbox::{CheckError, Sandbox, SleepError, WakeError};
 use working_set::WorkingSet;

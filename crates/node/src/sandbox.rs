@@ -1,21 +1,24 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
+use std::io;
+use std::net::SocketAddrV4;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use linux::socket_owner;
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
 };
 use tokio::sync::{oneshot, watch};
 
-use crate::Exit;
 use crate::account;
 use crate::family::Family;
 use crate::lineage::Ties;
 use crate::mailbox::Mailbox;
 use crate::node::Shared;
+use crate::{Exit, Sockets};
 
 /// One process tree that can sleep. Cloning gives another handle to the same sandbox.
 #[derive(Clone)]
@@ -40,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) is_coming_back: AtomicBool,
     pub(crate) exit: watch::Sender<Option<Exit>>,
     facts: Mutex<Facts>,
+    /// Until somebody takes them.
+    sockets: Mutex<Option<Sockets>>,
 }
 
 /// What `ps` shows.
@@ -130,6 +135,18 @@ impl Sandbox {
     /// Its first process.
     pub fn pid(&self) -> i32 {
         self.inner.pid
+    }
+
+    /// Sockets in its network, if that is its own and a port was asked for. The first call gets them.
+    pub fn take_sockets(&self) -> Option<Sockets> {
+        self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the connection from `from` to `to`, both on this machine, was made by one of its processes. Asks the
+    /// kernel: tens of microseconds, more where we are no root.
+    pub fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        let owner = socket_owner::of_connection(from, to)?;
+        Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
     }
 
     /// Where it stands.
@@ -276,7 +293,12 @@ impl Inner {
             is_coming_back: AtomicBool::new(false),
             exit,
             facts: Mutex::new(facts),
+            sockets: Mutex::default(),
         }
+    }
+
+    pub(crate) fn keep_sockets(&self, sockets: Option<Sockets>) {
+        *self.sockets.lock().unwrap_or_else(PoisonError::into_inner) = sockets;
     }
 
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {

@@ -17,7 +17,7 @@ pub(super) struct Group {
 
 /// The limits of all functions together.
 #[derive(Debug)]
-pub(super) struct Account {
+pub(super) struct Allowance {
     concurrency: usize,
     /// Sum of what is reserved for single functions.
     reserved: usize,
@@ -25,7 +25,7 @@ pub(super) struct Account {
     unreserved_used: usize,
 }
 
-impl Default for Account {
+impl Default for Allowance {
     fn default() -> Self {
         Self { concurrency: usize::MAX, reserved: 0, unreserved_used: 0 }
     }
@@ -43,19 +43,19 @@ impl Revision {
 
 impl Brain {
     /// How many invocations of all functions together may be under way. Without a call there is no limit.
-    pub fn set_account(&mut self, concurrency: usize) {
-        self.account.concurrency = concurrency;
+    pub fn set_allowance(&mut self, concurrency: usize) {
+        self.allowance.concurrency = concurrency;
     }
 
-    /// Reserves so much of the account for one function, which gets no more than that; `None`: it shares what is left
+    /// Reserves so much of the allowance for one function, which gets no more than that; `None`: it shares what is left
     /// with the others. What runs already goes on.
     pub fn set_reserved(&mut self, function: &FunctionName, reserved: Option<usize>) {
         let group = self.groups.entry(function.clone()).or_default();
         let before = std::mem::replace(&mut group.reserved, reserved);
-        self.account.reserved = self.account.reserved - before.unwrap_or(0) + reserved.unwrap_or(0);
+        self.allowance.reserved = self.allowance.reserved - before.unwrap_or(0) + reserved.unwrap_or(0);
         match (before, reserved) {
-            (None, Some(_)) => self.account.unreserved_used -= group.used,
-            (Some(_), None) => self.account.unreserved_used += group.used,
+            (None, Some(_)) => self.allowance.unreserved_used -= group.used,
+            (Some(_), None) => self.allowance.unreserved_used += group.used,
             _ => {}
         }
         self.drop_empty_group(function);
@@ -69,10 +69,10 @@ impl Brain {
         }
         let group = self.groups.get(&revision.function);
         let (reserved, used) = group.map_or((None, 0), |group| (group.reserved, group.used));
-        let Account { concurrency, reserved: all_reserved, unreserved_used } = self.account;
+        let Allowance { concurrency, reserved: all_reserved, unreserved_used } = self.allowance;
         match reserved {
             Some(limit) if used >= limit => Err(Why::ReservedLimit),
-            None if unreserved_used >= concurrency.saturating_sub(all_reserved) => Err(Why::AccountLimit),
+            None if unreserved_used >= concurrency.saturating_sub(all_reserved) => Err(Why::AllowanceLimit),
             _ => Ok(()),
         }
     }
@@ -93,7 +93,7 @@ impl Brain {
         let Some(group) = self.groups.get_mut(&revision.function) else { return };
         group.used = group.used + after - before;
         if group.reserved.is_none() {
-            self.account.unreserved_used = self.account.unreserved_used + after - before;
+            self.allowance.unreserved_used = self.allowance.unreserved_used + after - before;
         }
         if group.used == 0 {
             let function = revision.function.clone();

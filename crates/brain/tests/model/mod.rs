@@ -12,7 +12,7 @@ pub(crate) fn is_throttled(function: usize) -> bool {
 /// What is known of limits and of what counts against them.
 #[derive(Debug)]
 pub(crate) struct Model {
-    pub(crate) account: usize,
+    pub(crate) allowance: usize,
     /// By function.
     pub(crate) reserved: BTreeMap<usize, usize>,
     pub(crate) provisioned: BTreeMap<RevisionId, usize>,
@@ -36,7 +36,7 @@ impl Model {
                 let functions = self.revisions.values().copied().filter(sharing);
                 let functions: std::collections::BTreeSet<_> = functions.collect();
                 let used: usize = functions.into_iter().map(|f| self.used(f)).sum();
-                used < self.account.saturating_sub(reserved)
+                used < self.allowance.saturating_sub(reserved)
             }
         }
     }

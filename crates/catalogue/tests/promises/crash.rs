@@ -66,7 +66,7 @@ fn check(point: &str) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let store = CatalogueStore::open(&folder.path().join("catalogue.redb")).unwrap();
     let packages = Packages::open(&folder.path().join("packages")).unwrap();
-    let found = store.read().unwrap().all::<VersionRecord>().unwrap();
+    let found = store.read().unwrap().all::<VersionRecord>().unwrap().records;
     assert!(found.len() >= said.len(), "{point}: {said:?} were acknowledged, {found:?} are there");
     assert!(found.len() <= said.len() + 1, "{point}");
     for (name, _, record) in &found {

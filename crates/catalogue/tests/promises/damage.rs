@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use catalogue::{CatalogueStore, Look as _, StoreError, VersionRecord};
+use catalogue::{CatalogueStore, Look as _, Record, StoreError, VersionRecord};
 
 use crate::record::version;
 
@@ -62,4 +62,33 @@ fn a_record_that_is_too_long_is_refused_and_changes_nothing() {
     let error = store.write(|writer| writer.put(&name, "1", &long)).unwrap_err();
     assert!(matches!(error, StoreError::TooLarge { .. }), "{error:?}");
     assert_eq!(store.read().unwrap().get::<VersionRecord>(&name, "1").unwrap(), None);
+}
+
+/// A version as a later program might write it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Later {}
+
+impl Record for Later {
+    const KIND: &'static str = "version";
+    const FORMAT: u32 = 2;
+}
+
+#[test]
+fn a_record_that_cannot_be_read_hides_no_other_and_can_be_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("catalogue.redb");
+    made(&path);
+    let store = CatalogueStore::open(&path).unwrap();
+    let name = "f7".parse().unwrap();
+    store.write(|writer| writer.put(&name, "$LATEST", &Later {})).unwrap();
+    let reader = store.read().unwrap();
+    let all = reader.all::<VersionRecord>().unwrap();
+    assert_eq!((all.records.len(), all.damaged.len()), (49, 1));
+    let damaged = &all.damaged[0];
+    assert_eq!((damaged.function.as_str(), damaged.qualifier.as_str()), ("f7", "$LATEST"));
+    assert!(damaged.error.is_of_record() && damaged.error.to_string().contains("version/f7/$LATEST"));
+    assert!(reader.has::<VersionRecord>(&name, "$LATEST").unwrap());
+    assert!(reader.get::<VersionRecord>(&name, "$LATEST").is_err());
+    store.write(|writer| writer.remove_all::<VersionRecord>(&name)).unwrap();
+    assert!(store.read().unwrap().all::<VersionRecord>().unwrap().damaged.is_empty());
 }

@@ -71,11 +71,11 @@ fn change(store: &CatalogueStore, model: &mut Model, act: &Act) {
 /// The store has what the model has, in whatever way it is asked.
 fn compare(store: &CatalogueStore, model: &Model) {
     let reader = store.read().unwrap();
-    let all: Vec<_> = reader.all::<VersionRecord>().unwrap();
+    let all: Vec<_> = reader.all::<VersionRecord>().unwrap().records;
     let expected: Vec<_> =
         model.iter().map(|((n, q), record)| (n.clone(), q.clone(), record.clone())).collect();
     assert_eq!(all, expected);
-    assert!(reader.all::<AliasRecord>().unwrap().is_empty(), "another kind");
+    assert!(reader.all::<AliasRecord>().unwrap().records.is_empty(), "another kind");
     for name in NAMES.map(|name| name.parse::<FunctionName>().unwrap()) {
         let of: Vec<_> = reader.of::<VersionRecord>(&name).unwrap();
         let expected = model.iter().filter(|((n, _), _)| *n == name);

@@ -5,7 +5,7 @@ mod pack;
 
 use std::path::{Path, PathBuf};
 
-use front::{Function, Runtime, load_function};
+use front::{Function, load_function};
 use protocol::FunctionName;
 use report::quantity::bytes;
 use serde_json::{Value, json};
@@ -21,7 +21,7 @@ use crate::output;
 
 The folder is one as `dormouse init` makes it: a lambda_function.py or an executable `bootstrap`, and a function.toml \
 where the defaults do not fit. A folder with a Cargo.toml is built first. `.git`, `.venv`, `target` and `__pycache__` \
-stay behind. The function is there when the command ends, also after a restart of the server.")]
+stay behind. What function.toml says of a URL and of events is configured, too. The function is there when the command ends, also after a restart of the server.")]
 pub(crate) struct Args {
     /// The function's folder
     #[arg(value_name = "DIR")]
@@ -45,6 +45,7 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
     let function = load_function(folder).map_err(|error| Failure::of(&error))?;
     let package = pack::pack(folder)?;
     let described = put(&lambda, &name, &function, &package, args.publish)?;
+    put_around(&lambda, &name, &function)?;
     match args.json {
         true => output::print_json(&described),
         false => output::print(&format!(
@@ -70,34 +71,30 @@ fn put(
     package: &[u8],
     publish: bool,
 ) -> Result<Value, Failure> {
-    let code = lambda.base64(package);
+    let code = front::base64(package);
     let path = format!("/2015-03-31/functions/{name}");
+    let mut asked = function.api_settings();
+    asked["Publish"] = json!(publish);
     if lambda.find(&path)?.is_none() {
-        let mut create = settings(function);
-        create["FunctionName"] = json!(name);
-        create["Code"] = json!({ "ZipFile": code });
-        create["Publish"] = json!(publish);
-        return lambda.post("/2015-03-31/functions", &create);
+        asked["FunctionName"] = json!(name);
+        asked["Code"] = json!({ "ZipFile": code });
+        return lambda.post("/2015-03-31/functions", &asked);
     }
-    lambda.put(&format!("{path}/code"), &json!({ "ZipFile": code }))?;
-    let described = lambda.put(&format!("{path}/configuration"), &settings(function))?;
-    match publish {
-        true => lambda.post(&format!("{path}/versions"), &json!({})),
-        false => Ok(described),
-    }
+    asked["ZipFile"] = code.into(); // At once: new code never meets old settings, nor the other way round.
+    lambda.put(&format!("{path}/code"), &asked)
 }
 
-/// What Lambda has words for; the rest of a function.toml goes with the package.
-fn settings(function: &Function) -> Value {
-    json!({
-        "Runtime": match function.runtime {
-            Runtime::Python => "python3.12",
-            Runtime::NodeJs => "nodejs20.x",
-            Runtime::Provided => "provided.al2023",
-        },
-        "Handler": function.handler,
-        "MemorySize": function.memory_mb,
-        "Timeout": function.timeout.as_secs_f64().ceil() as u64, // Lambda knows whole seconds.
-        "Environment": { "Variables": function.environment },
-    })
+/// What the function.toml says of the function's surroundings. Where it says nothing, what is there stays.
+fn put_around(lambda: &Lambda, name: &FunctionName, function: &Function) -> Result<(), Failure> {
+    if let Some(url) = function.api_url() {
+        let path = format!("/2021-10-31/functions/{name}/url");
+        match lambda.find(&path)? {
+            Some(_) => lambda.put(&path, &url)?,
+            None => lambda.post(&path, &url)?,
+        };
+    }
+    if let Some(events) = function.api_events() {
+        lambda.put(&format!("/2019-09-25/functions/{name}/event-invoke-config"), &events)?;
+    }
+    Ok(())
 }

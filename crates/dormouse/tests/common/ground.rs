@@ -91,6 +91,14 @@ impl Ground {
         fs::write(root.join("function.toml"), settings).unwrap();
     }
 
+    /// Gives a function an extension.
+    pub(crate) fn extension(&self, function: &str, name: &str, code: &str) {
+        let folder = self.functions().join(function).join("extensions");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(name), code).unwrap();
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// Copies an example function; it has one sandbox, which goes to sleep when it is told to, not before.
     pub(crate) fn example(&self, name: &str) {
         let (from, to) =

@@ -30,8 +30,28 @@ def connect_abstract():
         return str(made)
 
 
+def connect(host, port):
+    """What is said there to who asks for an invocation."""
+    with socket.create_connection((host, port), timeout=5) as made:
+        made.sendall(b"GET /2018-06-01/runtime/invocation/next HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = made.recv(64)
+        if not answer:
+            raise ConnectionResetError("closed without a word")
+        return str(answer)
+
+
+def connect_unix(name):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        made.connect("\0" + name)
+        return name
+
+
 def attempts(event):
     pid, node = event["pid"], event["node"]
+    for host, port in event["addresses"]:
+        yield f"connect to {host}:{port}", lambda host=host, port=port: connect(host, port)
+    for name in event["abstract"]:
+        yield f"connect to {name}", lambda name=name: connect_unix(name)
     for path in event["files"]:
         yield f"list {path}", lambda path=path: os.listdir(path)
     for number in (pid, node, 1):

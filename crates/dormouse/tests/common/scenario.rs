@@ -8,7 +8,7 @@ use std::process::Command;
 
 use testkit::require_python;
 
-use super::{Ground, Server, run};
+use super::{Ground, Server, Setup, run};
 
 /// Two at once, whoever else waits.
 const FOLDER: &str = "concurrency = 2\n";
@@ -25,18 +25,18 @@ pub(crate) fn scenario(ground: &Ground, name: &str, address: SocketAddr) -> Comm
 /// Runs a scenario against a server, and looks that the server has nothing to complain of.
 #[track_caller]
 pub(crate) fn play(name: &str, more: &[&str]) {
-    play_with(name, |_, command| _ = command.args(more));
+    play_with(Setup::default(), name, |_, command| _ = command.args(more));
 }
 
-/// The same with what else it needs.
+/// The same with a server and whatever else it needs.
 #[track_caller]
-pub(crate) fn play_with(name: &str, prepare: impl FnOnce(&Server<'_>, &mut Command)) {
+pub(crate) fn play_with(setup: Setup, name: &str, prepare: impl FnOnce(&Server<'_>, &mut Command)) {
     if !require_python(&["boto3", "awslambdaric"]) {
         return;
     }
     let ground = Ground::new();
     ground.function("folder", "def lambda_handler(event, context): return event", FOLDER);
-    let server = Server::start(&ground);
+    let server = Server::start_with(&ground, setup);
     let mut command = scenario(&ground, name, server.address);
     prepare(&server, &mut command);
     let ran = run(&mut command);

@@ -26,6 +26,13 @@ pub(crate) struct Setup {
     pub(crate) by_nobody: bool,
 }
 
+impl Setup {
+    /// For functions that the test talks to by files: in a cell they would not see them.
+    pub(crate) fn outside_cells() -> Setup {
+        Setup { args: vec!["--isolation", "none"], ..Setup::default() }
+    }
+}
+
 /// A running server. Dropping it kills it as by `kill -9`; `stop` ends it well.
 pub(crate) struct Server<'a> {
     pub(crate) ground: &'a Ground,

@@ -57,8 +57,8 @@ enum Way {
 impl Way {
     fn setup(self, die_at: Option<&str>) -> Setup {
         let args = match self {
-            Way::Whole | Way::Nobody => vec!["--lazy-above", "4096"],
-            Way::Lazy => vec!["--lazy-above", "0"],
+            Way::Whole | Way::Nobody => vec!["--isolation", "none", "--lazy-above", "4096"],
+            Way::Lazy => vec!["--isolation", "none", "--lazy-above", "0"],
         };
         let env = die_at.map(|point| ("DORMOUSE_DIE_AT", point.to_owned())).into_iter().collect();
         Setup { args, env, by_nobody: matches!(self, Way::Nobody) }
@@ -68,7 +68,7 @@ impl Way {
 /// All of them.
 const ALL: &[Way] = &[Way::Whole, Way::Lazy, Way::Nobody];
 
-/// A ground with the function `f`, which writes its beats into the data directory.
+/// A ground with the function `f`, which writes its beats into the data directory: it cannot be in a cell.
 fn ground() -> Ground {
     ground_with(CODE)
 }

@@ -11,16 +11,16 @@ use crate::aws_error::AwsError;
 
 pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> {
     let reader = control.store.read()?;
-    let account = tokio::runtime::Handle::current().block_on(control.deployer.account());
+    let allowance = tokio::runtime::Handle::current().block_on(control.deployer.allowance());
     let functions: std::collections::BTreeSet<_> =
-        reader.all::<VersionRecord>()?.into_iter().map(|(name, ..)| name).collect();
+        reader.all::<VersionRecord>()?.records.into_iter().map(|(name, ..)| name).collect();
     Ok(json!({
-        "AccountLimit": {
+        "AllowanceLimit": {
             "TotalCodeSize": STORAGE_BYTES_MAX,
             "CodeSizeUnzipped": TREE_BYTES_MAX,
             "CodeSizeZipped": PACKAGE_BYTES_MAX,
-            "ConcurrentExecutions": account.concurrency,
-            "UnreservedConcurrentExecutions": account.unreserved,
+            "ConcurrentExecutions": allowance.concurrency,
+            "UnreservedConcurrentExecutions": allowance.unreserved,
         },
         "AccountUsage": {
             "TotalCodeSize": control.stored_bytes(&reader)?,

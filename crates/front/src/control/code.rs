@@ -1,6 +1,7 @@
 //! Code: zips come in, are kept, and become trees.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use catalogue::{LATEST, Look, PACKAGE_BYTES_MAX, PackageError, PackageId, TreeError, VersionRecord};
@@ -8,6 +9,8 @@ use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use super::call::{Answer, Call};
+use super::leases::Lease;
+use super::settings::Settings;
 use super::{Control, check_etag, checks, new_etag, now_ms};
 use crate::aws_error::AwsError;
 
@@ -29,6 +32,7 @@ pub(super) struct Package {
     id: PackageId,
     bytes: u64,
     pub(super) tree: PathBuf,
+    pub(super) lease: Arc<Lease>,
 }
 
 impl Package {
@@ -49,7 +53,7 @@ impl Package {
 
 impl Control {
     /// Keeps the code of a request and unpacks it. What comes of it is a package that no record names yet; if none
-    /// ever does, the next start sweeps it.
+    /// ever does, it goes.
     pub(super) fn take(&self, code: Code) -> Result<Package, AwsError> {
         if code.s3_bucket.is_some() || code.image_uri.is_some() {
             return Err(AwsError::invalid(
@@ -65,13 +69,15 @@ impl Control {
             return Err(AwsError::entity_too_large(PACKAGE_BYTES_MAX, "CreateFunction"));
         }
         let (id, len, bytes) = (PackageId::of(&bytes), bytes.len() as u64, Bytes::from(bytes));
+        let lease = self.leases.take(&id);
         let tree = self.trees.unpack(&id, &bytes).map_err(refuse)?; // First: what cannot be used is not kept.
         Handle::current().block_on(self.packages.put(bytes)).map_err(failed)?;
-        Ok(Package { id, bytes: len, tree })
+        Ok(Package { id, bytes: len, tree, lease })
     }
 
     /// The code of a version that is there.
     pub(super) fn package_of(&self, record: &VersionRecord) -> Result<Package, AwsError> {
+        let lease = self.leases.take(&record.package);
         let tree = match self.trees.find(&record.package) {
             Some(tree) => tree,
             None => {
@@ -79,12 +85,12 @@ impl Control {
                 self.trees.unpack(&record.package, &bytes).map_err(refuse)?
             }
         };
-        Ok(Package { id: record.package, bytes: record.package_bytes, tree })
+        Ok(Package { id: record.package, bytes: record.package_bytes, tree, lease })
     }
 
     /// Bytes of all versions' packages, as Lambda counts them: each version its own.
     pub(super) fn stored_bytes(&self, look: &impl Look) -> Result<u64, AwsError> {
-        Ok(look.all::<VersionRecord>()?.iter().map(|(_, _, record)| record.package_bytes).sum())
+        Ok(look.all::<VersionRecord>()?.records.iter().map(|(_, _, record)| record.package_bytes).sum())
     }
 }
 
@@ -116,6 +122,9 @@ struct Update {
     revision_id: Option<String>,
     #[serde(flatten)]
     code: Code,
+    /// Lambda takes none here. Who changes both has no moment in which one is new and the other old.
+    #[serde(flatten)]
+    settings: Settings,
 }
 
 pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError> {
@@ -140,6 +149,8 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.deployed(change.writer, &name)?;
         let (_, mut record) = control.version(change.writer, &name, None)?;
         check_etag(asked.revision_id.as_deref(), &record.etag)?;
+        asked.settings.apply(&mut record)?;
+        control.check_dead_letter(&record)?;
         package.put_into(&mut record, control, change.writer)?;
         (record.etag, record.modified_ms) = (new_etag(), now_ms());
         super::function::make(change, &name, LATEST, &record, &package)?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 
 use super::call::{Answer, Call};
-use super::live;
+use super::live::Effect;
 use super::{Control, checks, now_ms, shape};
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
@@ -31,7 +31,10 @@ pub(super) fn put_reserved(control: &Control, call: &Call) -> Result<Answer, Aws
         let mut function = control.deployed(change.writer, &name)?;
         function.reserved_concurrency = Some(reserved);
         change.writer.put(&name, "", &function)?;
-        Ok(Handle::current().block_on(control.deployer.reserve(&name, Some(reserved as usize)))?)
+        let wanted = Some(reserved as usize);
+        Handle::current().block_on(control.deployer.check(|limits| limits.reserve(&name, wanted)))?;
+        change.effects.push(Effect::Reserve { name: name.clone(), wanted });
+        Ok(())
     })?;
     Ok(json!({ "ReservedConcurrentExecutions": reserved }).into())
 }
@@ -51,7 +54,8 @@ pub(super) fn delete_reserved(control: &Control, call: &Call) -> Result<Answer, 
         let mut function = control.deployed(change.writer, &name)?;
         function.reserved_concurrency = None;
         change.writer.put(&name, "", &function)?;
-        Ok(Handle::current().block_on(control.deployer.reserve(&name, None))?)
+        change.effects.push(Effect::Reserve { name: name.clone(), wanted: None });
+        Ok(())
     })?;
     Ok(Answer::nothing())
 }
@@ -66,7 +70,7 @@ impl Control {
         record: &ProvisionedRecord,
     ) -> Result<Value, AwsError> {
         let (number, _) = self.version(look, name, Some(qualifier))?;
-        let version = live::version(&number).unwrap_or(Version::Latest);
+        let version = Version::read(&number).unwrap_or(Version::Latest);
         let found = Handle::current().block_on(self.deployer.provisioned(name, version)).unwrap_or_default();
         let available = found.available.min(record.count as usize);
         let status = if available == record.count as usize {
@@ -116,7 +120,8 @@ pub(super) fn put_provisioned(control: &Control, call: &Call) -> Result<Answer, 
             return Err(AwsError::invalid("Provisioned Concurrency Configs cannot be applied to $LATEST."));
         }
         change.writer.put(&name, &qualifier, &record)?;
-        control.provision(change.writer, &name)
+        change.settle(&name);
+        control.check_provision(change.writer, &name)
     })?;
     let body = control.provisioned(&control.store.read()?, &name, &qualifier, &record)?;
     Ok(Answer::with(StatusCode::ACCEPTED, body))

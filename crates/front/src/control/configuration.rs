@@ -10,10 +10,7 @@ use crate::aws_error::AwsError;
 
 pub(super) fn get(control: &Control, call: &Call) -> Result<Answer, AwsError> {
     let asked = call.function()?;
-    let reader = control.store.read()?;
-    let qualifier = asked.qualifier.as_deref();
-    let (number, record) = control.version(&reader, &asked.name, qualifier)?;
-    Ok(control.configuration(&asked.name, &number, qualifier, &record).into())
+    Ok(control.shown(&control.store.read()?, &asked.name, asked.qualifier.as_deref())?.into())
 }
 
 #[derive(Default, Deserialize)]

@@ -63,11 +63,10 @@ pub(super) fn create(control: &Control, call: &Call) -> Result<Answer, AwsError>
 }
 
 fn check_free(control: &Control, look: &impl catalogue::Look, name: &FunctionName) -> Result<(), AwsError> {
-    match control.function(look, name) {
-        Ok(_) => Err(AwsError::conflict(&format!("Function already exist: {name}"))),
-        Err(error) if error.status() == 404 => Ok(()),
-        Err(error) => Err(error),
+    if control.knows(look, name)? {
+        return Err(AwsError::conflict(&format!("Function already exist: {name}")));
     }
+    Ok(())
 }
 
 /// Writes a version and has it answer.
@@ -78,7 +77,8 @@ pub(super) fn make(
     record: &VersionRecord,
     package: &Package,
 ) -> Result<(), AwsError> {
-    let function = live::function(name, record, &package.tree).map_err(|error| AwsError::unusable(&error))?;
+    let function = live::function(name, record, &package.tree, &package.lease)
+        .map_err(|error| AwsError::unusable(&error))?;
     change.writer.put(name, number, record)?;
     change.follow(number, function);
     change.settle(name);
@@ -110,13 +110,12 @@ fn defaults() -> VersionRecord {
 pub(super) fn get(control: &Control, call: &Call) -> Result<Answer, AwsError> {
     let asked = call.function()?;
     let reader = control.store.read()?;
-    let function = control.function(&reader, &asked.name)?;
-    let qualifier = asked.qualifier.as_deref();
-    let (number, record) = control.version(&reader, &asked.name, qualifier)?;
     let mut body = json!({
-        "Configuration": control.configuration(&asked.name, &number, qualifier, &record),
+        "Configuration": control.shown(&reader, &asked.name, asked.qualifier.as_deref())?,
         "Code": { "RepositoryType": "S3", "Location": "" }, // There is no S3: the package is not handed out.
     });
+    // Where it cannot be read, the configuration says so.
+    let function: FunctionRecord = reader.get(&asked.name, "").ok().flatten().unwrap_or_default();
     if !function.tags.is_empty() {
         body["Tags"] = json!(function.tags);
     }
@@ -136,7 +135,16 @@ pub(super) fn list(control: &Control, call: &Call) -> Result<Answer, AwsError> {
         }
     };
     let mut items: Vec<(String, Value)> = Vec::new();
-    for (name, number, record) in control.store.read()?.all::<VersionRecord>()? {
+    let all = control.store.read()?.all::<VersionRecord>()?;
+    for damaged in all.damaged {
+        let Ok(name) = damaged.function.parse() else { continue };
+        if damaged.qualifier == LATEST || with_versions {
+            let qualifier = with_versions.then_some(damaged.qualifier.as_str());
+            let shown = control.unreadable(&name, &damaged.qualifier, qualifier, &damaged.error);
+            items.push((super::version::key(&name, &damaged.qualifier), shown));
+        }
+    }
+    for (name, number, record) in all.records {
         if number == LATEST || with_versions {
             let qualifier = with_versions.then_some(number.as_str());
             let shown = control.configuration(&name, &number, qualifier, &record);
@@ -158,9 +166,12 @@ pub(super) fn delete(control: &Control, call: &Call) -> Result<Answer, AwsError>
     let asked = call.function()?;
     let name = &asked.name;
     control.change(|change| {
-        control.deployed(change.writer, name)?;
+        control.check_no_folder(name)?;
+        if !control.knows(change.writer, name)? {
+            return Err(control.not_found(name, None));
+        }
         match asked.qualifier.as_deref() {
-            None => delete_all(change, name),
+            None => delete_all(change, name), // Also what cannot be read.
             Some(LATEST) => {
                 Err(AwsError::invalid("$LATEST version cannot be deleted without deleting the function."))
             }

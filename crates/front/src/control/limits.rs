@@ -6,7 +6,7 @@ use catalogue::{AliasRecord, Look, ProvisionedRecord, StoreError, VersionRecord}
 use protocol::FunctionName;
 use tokio::runtime::Handle;
 
-use super::{Control, live};
+use super::Control;
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
 use crate::limits::LimitError;
@@ -14,13 +14,13 @@ use crate::limits::LimitError;
 /// How many sandboxes of each version are to be kept ready; 0 for those of which none are. What is provisioned of an
 /// alias is of the version that it stands for.
 pub(super) fn wanted(look: &impl Look, name: &FunctionName) -> Result<BTreeMap<Version, usize>, StoreError> {
-    let versions = look.of::<VersionRecord>(name)?;
+    let versions = look.qualifiers::<VersionRecord>(name)?;
     let mut wanted: BTreeMap<Version, usize> =
-        versions.iter().filter_map(|(number, _)| Some((live::version(number)?, 0))).collect();
+        versions.iter().filter_map(|number| Some((Version::read(number)?, 0))).collect();
     for (qualifier, record) in look.of::<ProvisionedRecord>(name)? {
         let alias = look.get::<AliasRecord>(name, &qualifier)?;
         let number = alias.map_or(qualifier, |alias| alias.version);
-        if let Some(count) = live::version(&number).and_then(|version| wanted.get_mut(&version)) {
+        if let Some(count) = Version::read(&number).and_then(|version| wanted.get_mut(&version)) {
             *count += record.count as usize;
         }
     }
@@ -30,20 +30,19 @@ pub(super) fn wanted(look: &impl Look, name: &FunctionName) -> Result<BTreeMap<V
 impl Control {
     /// Has the live server follow the records of a function.
     pub(super) fn settle(&self, name: &FunctionName) {
-        let reader = self.store.read().map_err(AwsError::from);
-        if let Err(error) = reader.and_then(|reader| self.provision(&reader, name)) {
+        let wanted = self.store.read().and_then(|reader| wanted(&reader, name)).map_err(AwsError::from);
+        let settled = wanted
+            .and_then(|wanted| Ok(Handle::current().block_on(self.deployer.provision_all(name, &wanted))?));
+        if let Err(error) = settled {
             tracing::error!(%name, ?error, "what was configured cannot be followed");
         }
     }
 
-    /// Keeps as many sandboxes ready as the records say; those that become fewer first, to make room.
-    pub(super) fn provision(&self, look: &impl Look, name: &FunctionName) -> Result<(), AwsError> {
-        let mut wanted: Vec<_> = wanted(look, name)?.into_iter().collect();
-        wanted.sort_by_key(|(_, count)| *count);
-        for (version, count) in wanted {
-            Handle::current().block_on(self.deployer.provision(name, version, count))?;
-        }
-        Ok(())
+    /// Fails if the records ask for more sandboxes than may be kept ready.
+    pub(super) fn check_provision(&self, look: &impl Look, name: &FunctionName) -> Result<(), AwsError> {
+        let wanted = wanted(look, name)?;
+        let check = self.deployer.check(|limits| limits.provision_all(name, &wanted));
+        Ok(Handle::current().block_on(check)?)
     }
 }
 

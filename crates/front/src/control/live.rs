@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use catalogue::{AliasRecord, LATEST, UrlRecord, VersionRecord};
 use protocol::FunctionName;
 use tokio::runtime::Handle;
 
-use super::{Change, Control};
+use super::{Change, Control, Lease};
 use crate::catalogue::{Alias, Version};
 use crate::function_toml::{FunctionToml, Runtime};
 use crate::function_url::{FunctionUrl, InvokeMode, UrlAuth, UrlLookup, UrlSettings};
@@ -41,6 +41,11 @@ pub(super) enum Effect {
         id: String,
         url: FunctionUrl,
     },
+    /// So many invocations at once are the function's. It was checked that there are as many.
+    Reserve {
+        name: FunctionName,
+        wanted: Option<usize>,
+    },
     /// What provisioned concurrency follows has changed.
     Settings {
         name: FunctionName,
@@ -56,6 +61,7 @@ impl Control {
     pub(super) fn apply(&self, effect: Effect) {
         match effect {
             Effect::Put { version, function } => {
+                self.serves(&function.name, &version.to_string());
                 Handle::current().block_on(self.deployer.put(version, *function));
             }
             Effect::PutAlias { name, alias, stands_for } => {
@@ -65,14 +71,21 @@ impl Control {
                 self.deployer.remove_alias(&name, &alias);
             }
             Effect::RemoveVersion { name, version } => {
+                self.serves(&name, &version.to_string());
                 Handle::current().block_on(self.deployer.remove_version(&name, version));
             }
             Effect::Remove { name } => {
+                self.lock_unserved().retain(|(of, _), _| *of != name);
                 self.change_urls(|urls| urls.retain(|_, url| url.function != name));
                 Handle::current().block_on(async {
                     self.deployer.remove(&name).await;
                     drop(self.deployer.reserve(&name, None).await); // To reserve nothing is never refused.
                 });
+            }
+            Effect::Reserve { name, wanted } => {
+                if let Err(error) = Handle::current().block_on(self.deployer.reserve(&name, wanted)) {
+                    tracing::error!(%name, %error, "reserved concurrency");
+                }
             }
             Effect::Settings { name } => self.settle(&name),
             Effect::PutUrl { id, url } => self.change_urls(|urls| drop(urls.insert(id, url))),
@@ -121,7 +134,7 @@ pub(super) fn url_effect(name: &FunctionName, qualifier: &str, record: &UrlRecor
 impl Change<'_> {
     /// Has this record answer under its version, once it is on disk.
     pub(super) fn follow(&mut self, number: &str, function: Function) {
-        if let Some(version) = version(number) {
+        if let Some(version) = Version::read(number) {
             let function = Box::new(at_version(version, function));
             self.effects.push(Effect::Put { version, function });
         }
@@ -142,14 +155,10 @@ impl Change<'_> {
     }
 }
 
-/// `$LATEST` or a number.
-pub(super) fn version(text: &str) -> Option<Version> {
-    if text == LATEST { Some(Version::Latest) } else { text.parse().ok().map(Version::Number) }
-}
-
 pub(super) fn alias_of(record: &AliasRecord) -> Option<Alias> {
-    let also = record.weights.iter().next().and_then(|(number, share)| Some((version(number)?, *share)));
-    Some(Alias { version: version(&record.version)?, also })
+    let also =
+        record.weights.iter().next().and_then(|(number, share)| Some((Version::read(number)?, *share)));
+    Some(Alias { version: Version::read(&record.version)?, also })
 }
 
 /// A function as it is launched. What Lambda has no words for comes from a `function.toml` in the package; what the
@@ -158,6 +167,7 @@ pub(super) fn function(
     name: &FunctionName,
     record: &VersionRecord,
     tree: &Path,
+    lease: &Arc<Lease>,
 ) -> Result<Function, CatalogueError> {
     let toml = tree.join("function.toml");
     let own = FunctionToml::read(&toml)?;
@@ -187,9 +197,12 @@ pub(super) fn function(
         file_mb: record.tmp_mb.into(),
         snap_start: record.snap_start,
         tmp_mb: record.tmp_mb.into(),
+        network: own.network,
+        is_deployed: true,
         url: None,                              // Its URLs are records of their own,
         events: events::EventConfig::default(), // and so is what becomes of its events.
         throttles: true,
+        _lease: Some(Arc::clone(lease)),
     })
 }
 

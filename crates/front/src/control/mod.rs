@@ -12,6 +12,7 @@ mod concurrency;
 mod configuration;
 mod event_invoke;
 mod function;
+mod leases;
 mod limits;
 mod live;
 mod open;
@@ -24,7 +25,7 @@ mod url;
 mod version;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use catalogue::{
     AliasRecord, CatalogueStore, FunctionRecord, LATEST, Look, Packages, Reader, Record, StoreError, Trees,
@@ -34,6 +35,7 @@ use protocol::FunctionName;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
+pub(crate) use leases::Lease;
 pub use open::DeployedError;
 pub(crate) use operation::{OPERATIONS, router};
 
@@ -42,17 +44,22 @@ use crate::deploy::Deployer;
 use crate::dispatch::arn;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
+use crate::room::Room;
 use call::{Answer, Call, listed};
 use live::Effect;
 
-/// Calls that are read or carried out at the same time; the largest needs 200 MB. Others wait, unread.
+/// Calls that are carried out at the same time; the largest needs 200 MB. Others wait.
 const CALLS_MAX: usize = 4;
+
+/// What calls may hold in memory while they are read and wait: seven packages of the largest.
+const ROOM_BYTES: usize = 512 * 1024 * 1024;
 
 /// What every call needs.
 pub(crate) struct Control {
     store: CatalogueStore,
     packages: Packages,
     trees: Trees,
+    leases: leases::Leases,
     deployer: Deployer,
     /// Functions from folders: they are shown, and changed in their folder only.
     folders: BTreeMap<FunctionName, VersionRecord>,
@@ -65,9 +72,12 @@ pub(crate) struct Control {
     url_host: String,
     /// By id: looked up at each request to one.
     urls: RwLock<BTreeMap<String, FunctionUrl>>,
+    room: Room,
     permits: Arc<Semaphore>,
     /// Held from a change of the records until sandboxes follow it, so that both happen in the same order.
     turn: Mutex<()>,
+    /// Versions that are kept and cannot be served, and why.
+    unserved: Mutex<BTreeMap<(FunctionName, String), String>>,
 }
 
 /// A change under way.
@@ -122,6 +132,11 @@ impl Control {
         Ok(listed(title, call.page(items)?).into())
     }
 
+    /// Whether there is such a function, deployed or from a folder.
+    fn knows(&self, look: &impl Look, name: &FunctionName) -> Result<bool, AwsError> {
+        Ok(self.folders.contains_key(name) || look.has::<FunctionRecord>(name, "")?)
+    }
+
     /// The function, deployed or from a folder.
     fn function(&self, look: &impl Look, name: &FunctionName) -> Result<FunctionRecord, AwsError> {
         match look.get(name, "")? {
@@ -131,13 +146,19 @@ impl Control {
         }
     }
 
+    /// Fails if it is from a folder: it is not to be changed.
+    fn check_no_folder(&self, name: &FunctionName) -> Result<(), AwsError> {
+        if !self.folders.contains_key(name) {
+            return Ok(());
+        }
+        Err(AwsError::conflict(&format!(
+            "The function {name} is served from a folder: change it there, and start the server again."
+        )))
+    }
+
     /// The function, to be changed: not one from a folder.
     fn deployed(&self, look: &impl Look, name: &FunctionName) -> Result<FunctionRecord, AwsError> {
-        if self.folders.contains_key(name) {
-            return Err(AwsError::conflict(&format!(
-                "The function {name} is served from a folder: change it there, and start the server again."
-            )));
-        }
+        self.check_no_folder(name)?;
         self.function(look, name)
     }
 
@@ -148,15 +169,48 @@ impl Control {
         name: &FunctionName,
         qualifier: Option<&str>,
     ) -> Result<(String, VersionRecord), AwsError> {
-        self.function(look, name)?;
+        let (number, found) = self.find_version(look, name, qualifier)?;
+        Ok((number, found?))
+    }
+
+    /// The same; a record that is there and cannot be read is no error of the outer kind.
+    fn find_version(
+        &self,
+        look: &impl Look,
+        name: &FunctionName,
+        qualifier: Option<&str>,
+    ) -> Result<(String, Result<VersionRecord, StoreError>), AwsError> {
+        if !self.knows(look, name)? {
+            return Err(self.not_found(name, None));
+        }
         let asked = qualifier.unwrap_or(LATEST);
         let number = match look.get::<AliasRecord>(name, asked)? {
             Some(alias) => alias.version,
             None => asked.to_owned(),
         };
-        let folder = self.folders.get(name).filter(|_| number == LATEST).cloned();
-        let record = folder.map_or_else(|| look.get(name, &number), |record| Ok(Some(record)))?;
-        record.map(|record| (number, record)).ok_or_else(|| self.not_found(name, qualifier))
+        if let Some(folder) = self.folders.get(name).filter(|_| number == LATEST) {
+            return Ok((number, Ok(folder.clone())));
+        }
+        match look.get(name, &number) {
+            Ok(Some(record)) => Ok((number, Ok(record))),
+            Ok(None) => Err(self.not_found(name, qualifier)),
+            Err(error) if error.is_of_record() => Ok((number, Err(error))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The version cannot be served, for this reason.
+    fn cannot_serve(&self, name: &FunctionName, number: &str, why: String) {
+        self.lock_unserved().insert((name.clone(), number.to_owned()), why);
+    }
+
+    /// It can, or it is gone.
+    fn serves(&self, name: &FunctionName, number: &str) {
+        self.lock_unserved().remove(&(name.clone(), number.to_owned()));
+    }
+
+    fn lock_unserved(&self) -> MutexGuard<'_, BTreeMap<(FunctionName, String), String>> {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails unless the qualifier names a version or an alias of a deployed function.

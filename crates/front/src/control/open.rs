@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use catalogue::{
-    AliasRecord, CatalogueStore, FunctionRecord, Look as _, PackageError, PackageId, Packages, StoreError,
-    TreeError, Trees, UrlRecord, VersionRecord,
+    AliasRecord, All, CatalogueStore, Damaged, FunctionRecord, Look as _, PackageError, PackageId, Packages,
+    ProvisionedRecord, Record, StoreError, TreeError, Trees, UrlRecord, VersionRecord,
 };
 use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
-use super::{CALLS_MAX, Control, limits, live};
+use super::leases::Leases;
+use super::{CALLS_MAX, Control, ROOM_BYTES, limits, live};
+use crate::catalogue::Version;
 use crate::deploy::Deployer;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
 use crate::function_url::FunctionUrl;
 use crate::functions::{Catalogue, CatalogueError, Function};
+use crate::room::Room;
 
 /// The catalogue of deployed functions cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -63,11 +66,13 @@ impl Control {
         folders: &Catalogue,
         deployer: Deployer,
         (folder_events, destinations): (EventConfigs, Destinations),
-    ) -> Result<Control, DeployedError> {
+    ) -> Result<Arc<Control>, DeployedError> {
+        let (leases, ended) = Leases::new();
         let control = Control {
             store: CatalogueStore::open(&data_dir.join("catalogue.redb"))?,
             packages: Packages::open(&data_dir.join("packages"))?,
             trees: Trees::open(&data_dir.join("trees"))?,
+            leases,
             deployer,
             folder_events,
             destinations,
@@ -75,27 +80,33 @@ impl Control {
             region: region.to_owned(),
             url_host,
             urls: RwLock::default(),
+            room: Room::of(ROOM_BYTES),
             permits: Arc::new(Semaphore::new(CALLS_MAX)),
             turn: Mutex::default(),
+            unserved: Mutex::default(),
         };
-        let versions = control.store.read()?.all::<VersionRecord>()?;
-        if let Some(function) = folders.iter().find(|f| versions.iter().any(|(name, ..)| *name == f.name)) {
-            return Err(DeployedError::Twice { name: function.name.clone(), root: function.root.clone() });
-        }
-        control.sweep(&versions).await?;
-        for (name, number, record) in versions {
-            // One that is damaged must not keep the others from being served.
-            if let Err(error) = control.revive(&name, &number, &record).await {
-                tracing::error!(%name, version = number, %error, "a deployed function cannot be served");
+        let versions = control.all::<VersionRecord>()?;
+        for function in folders.iter() {
+            if control.store.read()?.has::<FunctionRecord>(&function.name, "")? {
+                return Err(DeployedError::Twice {
+                    name: function.name.clone(),
+                    root: function.root.clone(),
+                });
             }
         }
-        for (name, alias, record) in control.store.read()?.all::<AliasRecord>()? {
+        if versions.damaged.is_empty() {
+            control.sweep(&versions.records).await?; // Else nobody knows which packages are still wanted.
+        }
+        let functions = control.all::<FunctionRecord>()?;
+        control.revive_versions(versions, &functions.damaged).await;
+        for (name, alias, record) in control.all::<AliasRecord>()?.records {
             if let Some(stands_for) = live::alias_of(&record) {
                 control.deployer.put_alias(&name, alias, stands_for);
             }
         }
-        control.revive_settings().await?;
-        for (name, qualifier, record) in control.store.read()?.all::<UrlRecord>()? {
+        control.all::<ProvisionedRecord>()?; // For the log.
+        control.revive_limits(functions.records).await?;
+        for (name, qualifier, record) in control.all::<UrlRecord>()?.records {
             control.apply(live::url_effect(&name, &qualifier, &record));
         }
         for function in folders.iter() {
@@ -105,22 +116,64 @@ impl Control {
                 control.apply(live::Effect::PutUrl { id: function.name.to_string(), url });
             }
         }
+        let control = Arc::new(control);
+        control.collect_code(ended);
         Ok(control)
     }
 
+    /// All records of one kind. One that cannot be read must not keep the others from being served.
+    fn all<R: Record>(&self) -> Result<All<R>, StoreError> {
+        let all = self.store.read()?.all::<R>()?;
+        for Damaged { function, qualifier, error } in &all.damaged {
+            tracing::error!(
+                kind = R::KIND,
+                %function,
+                %qualifier,
+                %error,
+                "a record is passed over, and stays as it is: restore catalogue.redb from a backup, use the dormouse \
+                 that wrote it, or remove the function and deploy it again"
+            );
+        }
+        Ok(all)
+    }
+
+    /// Has all versions answer, but for those of functions of which too little is known.
+    async fn revive_versions(&self, versions: All<VersionRecord>, functions: &[Damaged]) {
+        for Damaged { function, qualifier, error } in versions.damaged {
+            if let Ok(name) = function.parse() {
+                self.cannot_serve(&name, &qualifier, error.to_string());
+            }
+        }
+        for (name, number, record) in versions.records {
+            let damaged = functions.iter().find(|damaged| damaged.function == name.as_str());
+            let revived = match damaged {
+                Some(damaged) => Err(damaged.error.to_string()),
+                None => self.revive(&name, &number, &record).await.map_err(|error| error.to_string()),
+            };
+            if let Err(error) = revived {
+                tracing::error!(%name, version = number, %error, "a deployed function cannot be served");
+                self.cannot_serve(&name, &number, error);
+            }
+        }
+    }
+
     /// Reserved and provisioned concurrency.
-    async fn revive_settings(&self) -> Result<(), DeployedError> {
+    async fn revive_limits(
+        &self,
+        functions: Vec<(FunctionName, String, FunctionRecord)>,
+    ) -> Result<(), DeployedError> {
         let reader = self.store.read()?;
-        for (name, _, function) in reader.all::<FunctionRecord>()? {
-            if let Err(error) =
-                self.deployer.reserve(&name, function.reserved_concurrency.map(|n| n as usize)).await
-            {
+        for (name, _, function) in functions {
+            let reserved = function.reserved_concurrency.map(|n| n as usize);
+            if let Err(error) = self.deployer.reserve(&name, reserved).await {
                 tracing::error!(%name, %error, "reserved concurrency");
             }
-            for (version, wanted) in limits::wanted(&reader, &name)? {
-                if let Err(error) = self.deployer.provision(&name, version, wanted).await {
-                    tracing::error!(%name, %version, %error, "provisioned concurrency");
-                }
+            let wanted = match limits::wanted(&reader, &name) {
+                Err(error) if error.is_of_record() => continue, // The log has it.
+                wanted => wanted?,
+            };
+            if let Err(error) = self.deployer.provision_all(&name, &wanted).await {
+                tracing::error!(%name, %error, "provisioned concurrency");
             }
         }
         Ok(())
@@ -134,6 +187,7 @@ impl Control {
     }
 
     async fn revive(&self, name: &FunctionName, number: &str, record: &VersionRecord) -> Result<(), Broken> {
+        let lease = self.leases.take(&record.package);
         let tree = match self.trees.find(&record.package) {
             Some(tree) => tree,
             None => {
@@ -141,8 +195,8 @@ impl Control {
                 self.trees.unpack(&record.package, &package)? // Blocks: nobody else is served yet.
             }
         };
-        let function = live::function(name, record, &tree)?;
-        if let Some(version) = live::version(number) {
+        let function = live::function(name, record, &tree, &lease)?;
+        if let Some(version) = Version::read(number) {
             self.deployer.put(version, live::at_version(version, function)).await;
         }
         Ok(())
@@ -167,10 +221,10 @@ fn of_folder(function: &Function) -> VersionRecord {
         description: format!("From the folder {}", function.root.display()),
         timeout_s: function.timeout.as_secs_f64().ceil() as u32,
         memory_mb: function.memory_mb as u32,
-        tmp_mb: function.file_mb as u32,
+        tmp_mb: function.tmp_mb as u32,
         environment: function.environment.clone(),
         architecture: super::settings::ARCHITECTURE.to_owned(),
-        snap_start: false,
+        snap_start: function.snap_start,
         dead_letter: None,
         told: BTreeMap::new(),
     }

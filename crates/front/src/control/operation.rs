@@ -17,7 +17,7 @@ use super::{
     version,
 };
 use crate::aws_error::AwsError;
-use crate::body::{self, ReadError};
+use crate::body;
 
 /// One operation.
 pub(crate) struct Operation {
@@ -121,20 +121,19 @@ impl Control {
         query: Option<String>,
         body: Body,
     ) -> Result<Response, AwsError> {
-        // Who waits for a permit is not read yet: a body in memory is what they bound.
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let mut place = self.room.enter()?;
         let is_upload = operation.name == "CreateFunction" || operation.name == "UpdateFunctionCode";
         let limit = if is_upload { UPLOAD_BYTES_MAX } else { BODY_BYTES_MAX };
-        let body = body::read(body, limit).await.map_err(|error| match error {
-            ReadError::TooLarge(_) => AwsError::entity_too_large(limit, operation.name),
-            ReadError::Broken => AwsError::invalid("the request broke off"),
-        })?;
+        let read = body::read(body, limit, &mut place).await;
+        let body = read.map_err(|error| error.told(|| AwsError::entity_too_large(limit, operation.name)))?;
+        // Not before it is here: who sends slowly holds up nobody.
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
         let call = Call::new(params, query.as_deref().unwrap_or_default(), body);
         let control = Arc::clone(self);
         // Goes on if the client leaves: what was begun is not left half done.
         let done = tokio::task::spawn_blocking(move || {
             let answer = (operation.does)(&control, &call);
-            drop(permit);
+            drop((permit, place));
             answer
         });
         let answer = done.await.map_err(|error| AwsError::service(error.to_string()))??;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use catalogue::{LATEST, VersionRecord};
+use catalogue::{LATEST, Look, StoreError, VersionRecord};
 use protocol::FunctionName;
 use serde_json::{Value, json};
 
 use super::Control;
+use crate::aws_error::AwsError;
 
 /// `2026-01-02T03:04:05.678+0000`.
 pub(super) fn date(ms: u64) -> String {
@@ -15,6 +16,39 @@ pub(super) fn date(ms: u64) -> String {
 }
 
 impl Control {
+    /// `FunctionConfiguration` of a version by qualifier, also of one whose record cannot be read.
+    pub(super) fn shown(
+        &self,
+        look: &impl Look,
+        name: &FunctionName,
+        qualifier: Option<&str>,
+    ) -> Result<Value, AwsError> {
+        let (number, found) = self.find_version(look, name, qualifier)?;
+        Ok(match found {
+            Ok(record) => self.configuration(name, &number, qualifier, &record),
+            Err(error) => self.unreadable(name, &number, qualifier, &error),
+        })
+    }
+
+    /// As much of a `FunctionConfiguration` as is known of a version whose record cannot be read.
+    pub(super) fn unreadable(
+        &self,
+        name: &FunctionName,
+        number: &str,
+        qualifier: Option<&str>,
+        why: &StoreError,
+    ) -> Value {
+        let mut body = json!({
+            "FunctionName": name,
+            "FunctionArn": self.arn(name, qualifier),
+            "Version": number,
+            "PackageType": "Zip",
+            "LastUpdateStatus": "Successful",
+        });
+        fail(&mut body, &why.to_string());
+        body
+    }
+
     /// `FunctionConfiguration`. `number` is the version; `qualifier` what the ARN ends with.
     pub(super) fn configuration(
         &self,
@@ -23,7 +57,9 @@ impl Control {
         qualifier: Option<&str>,
         record: &VersionRecord,
     ) -> Value {
-        let optimized = if record.snap_start && number != LATEST { "On" } else { "Off" };
+        // Of folders nothing is published: what is there is what the hooks are for.
+        let is_prepared = record.snap_start && (number != LATEST || self.folders.contains_key(name));
+        let optimized = if is_prepared { "On" } else { "Off" };
         let mut body = json!({
             "FunctionName": name,
             "FunctionArn": self.arn(name, qualifier),
@@ -35,7 +71,7 @@ impl Control {
             "Timeout": record.timeout_s,
             "MemorySize": record.memory_mb,
             "CodeSize": record.package_bytes,
-            "CodeSha256": record.package.base64(),
+            "CodeSha256": code_sha256(record),
             "LastModified": date(record.modified_ms),
             "RevisionId": record.etag,
             "PackageType": "Zip",
@@ -56,11 +92,26 @@ impl Control {
         if let Some(arn) = &record.dead_letter {
             body["DeadLetterConfig"] = json!({ "TargetArn": arn });
         }
+        if let Some(why) = self.lock_unserved().get(&(name.clone(), number.to_owned())) {
+            fail(&mut body, why);
+        }
         for (key, value) in &record.told {
             tell(&mut body[key.as_str()], value);
         }
         body
     }
+}
+
+/// The hash of a version's code.
+pub(super) fn code_sha256(record: &VersionRecord) -> String {
+    crate::base64::encode(record.package.as_bytes())
+}
+
+/// It is there, and is not served.
+fn fail(body: &mut Value, why: &str) {
+    body["State"] = "Failed".into();
+    body["StateReasonCode"] = "InternalError".into();
+    body["StateReason"] = why.into();
 }
 
 /// What was said goes over what is told by default, key by key.

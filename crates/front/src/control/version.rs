@@ -7,9 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::call::{Answer, Call, listed};
-use super::live::{self, Effect};
+use super::live::Effect;
+use super::shape::code_sha256;
 use super::{Change, Control, check_etag, checks, new_etag, now_ms};
 use crate::aws_error::AwsError;
+use crate::catalogue::Version;
 
 /// By function, `$LATEST` first, then by number.
 pub(super) fn key(name: &FunctionName, number: &str) -> String {
@@ -33,7 +35,7 @@ pub(super) fn publish(control: &Control, call: &Call) -> Result<Answer, AwsError
         control.deployed(change.writer, &name)?;
         let (_, latest) = control.version(change.writer, &name, None)?;
         check_etag(asked.revision_id.as_deref(), &latest.etag)?;
-        let current = latest.package.base64();
+        let current = code_sha256(&latest);
         match asked.code_sha256.as_deref().filter(|sha256| !sha256.is_empty()) {
             Some(sha256) if sha256 != current => Err(AwsError::invalid(&format!(
                 "CodeSHA256 ({sha256}) is different from current CodeSHA256 in $LATEST ({current}). Please try again \
@@ -120,7 +122,7 @@ pub(super) fn delete(
         return Err(control.not_found(name, Some(number)));
     }
     super::function::delete_qualified(change, name, number)?;
-    if let Some(version) = live::version(number) {
+    if let Some(version) = Version::read(number) {
         change.effects.push(Effect::RemoveVersion { name: name.clone(), version });
     }
     Ok(())

@@ -15,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use act::Epilogue;
 pub(crate) use launching::Launched;
 use timers::{Owes, Timers};
 
@@ -60,6 +61,8 @@ struct Actor {
     /// Those that take invocations.
     revisions: BTreeMap<RevisionId, Arc<Revision>>,
     timers: Timers,
+    /// Of those who were answered just now.
+    epilogues: Vec<Epilogue>,
     shutdown: Option<oneshot::Sender<()>>,
 }
 
@@ -97,11 +100,22 @@ struct Held {
 type Cause = (Event, Option<Fault>);
 
 pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox: mpsc::Receiver<Message>) {
-    let (open, held, starts, revisions, timers) = Default::default();
+    let (open, held, starts, revisions, timers, epilogues) = Default::default();
     let (mut brain, started) = (Brain::new(Policy::Fixed), Instant::now());
-    brain.set_account(setup.plan.account);
-    let mut actor =
-        Actor { setup, brain, started, messages, open, held, starts, revisions, timers, shutdown: None };
+    brain.set_allowance(setup.plan.allowance);
+    let mut actor = Actor {
+        setup,
+        brain,
+        started,
+        messages,
+        open,
+        held,
+        starts,
+        revisions,
+        timers,
+        epilogues,
+        shutdown: None,
+    };
     let alarm = tokio::time::sleep(ALARM_MAX);
     tokio::pin!(alarm);
     while !actor.is_over() {
@@ -120,6 +134,10 @@ pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox
                 actor.look_at_the_clock();
             }
         }
+        if !actor.epilogues.is_empty() {
+            tokio::task::yield_now().await; // The answers go out first.
+            actor.tell_epilogues();
+        }
     }
     actor.end();
 }
@@ -127,7 +145,7 @@ pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox
 /// What the function says, and the server's defaults for the rest.
 pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     let mut own = plan.function.clone();
-    let default = if function.throttles { plan.account } else { own.concurrency };
+    let default = if function.throttles { plan.allowance } else { own.concurrency };
     own.concurrency = function.concurrency.unwrap_or(default);
     own.beyond = if function.throttles { Beyond::Throttle } else { Beyond::Wait };
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);
@@ -177,6 +195,7 @@ impl Actor {
             let message = "the server is shutting down".to_owned();
             self.finish(&invocation, Outcome::ServiceError { message }, Left::Answered);
         }
+        self.tell_epilogues();
         if let Some(reply) = self.shutdown.take() {
             let _ = reply.send(()); // Who asked may have stopped waiting.
         }

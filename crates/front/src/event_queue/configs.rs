@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use catalogue::LATEST;
 use events::{EventConfig, Target};
 use protocol::FunctionName;
 
 use crate::names::{self, FunctionRef};
-
-const LATEST: &str = "$LATEST";
 
 /// Where the settings of events are found.
 pub(crate) trait EventLookup: Send + Sync + 'static {

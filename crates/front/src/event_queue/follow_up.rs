@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use catalogue::LATEST;
 use events::{
     Condition, DestinationRecord, Event, EventConfig, NewEvent, RECORD_MAX, Response, Target, Timestamp,
 };
@@ -69,7 +70,7 @@ impl End<'_> {
     }
 
     fn record(&self) -> Bytes {
-        let qualifier = self.qualifier.unwrap_or("$LATEST");
+        let qualifier = self.qualifier.unwrap_or(LATEST);
         let record = DestinationRecord {
             event: self.event,
             function_arn: &format!("{}:{qualifier}", arn(self.region, self.name)),

@@ -8,6 +8,7 @@ use protocol::FunctionName;
 
 use super::EventLookup;
 use crate::catalogue::LiveCatalogue;
+use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Request};
 use crate::hands::Work;
 use crate::outcome::Outcome;
@@ -38,7 +39,7 @@ pub(crate) trait EventHands: Send + Sync + 'static {
     fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt>;
     /// What was set for the events of this function, or this version or alias; why that cannot be said.
     fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Result<EventConfig, String>>;
-    /// How many events of a function may be tried at once.
+    /// How many events of a function may be tried at once. May block.
     fn may_run(&self, name: &FunctionName) -> usize;
 }
 
@@ -47,6 +48,8 @@ pub(crate) struct Routes {
     pub(crate) dispatch: Dispatch,
     pub(crate) catalogue: LiveCatalogue,
     pub(crate) configs: Arc<dyn EventLookup>,
+    /// Knows what is reserved.
+    pub(crate) deployer: Deployer,
     /// Sandboxes of a function that does not say how many.
     pub(crate) concurrency: usize,
 }
@@ -105,9 +108,11 @@ impl EventHands for Routes {
         Box::pin(async move { found.await.unwrap_or_else(|error| Err(error.to_string())) })
     }
 
-    /// No more than can run: others of the function's queue are for clients that wait.
+    /// No more than can run: others of the function's queue are for clients that wait. At least one, also where nothing
+    /// may run: it is refused, and its turn is when events that have become too old are given up.
     fn may_run(&self, name: &FunctionName) -> usize {
         let revision = self.catalogue.resolve(name, None, || 0.0);
-        revision.and_then(|revision| revision.function.concurrency).unwrap_or(self.concurrency).max(1)
+        let own = revision.and_then(|revision| revision.function.concurrency).unwrap_or(self.concurrency);
+        self.deployer.reserved_blocking(name).map_or(own, |reserved| reserved.min(own)).max(1)
     }
 }

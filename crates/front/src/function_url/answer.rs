@@ -7,10 +7,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokio::sync::OwnedSemaphorePermit;
 
 use crate::base64;
 use crate::outcome::Outcome;
+use crate::room::Place;
 use crate::stream::Stream;
 
 /// The content type of an answer that begins with status and headers.
@@ -114,17 +114,17 @@ fn bad_gateway() -> Response {
 }
 
 /// An answer that comes piece by piece. One that fails on the way ends in a broken connection.
-pub(super) async fn of_stream(mut stream: Stream, permit: OwnedSemaphorePermit) -> Response {
+pub(super) async fn of_stream(mut stream: Stream, place: Place) -> Response {
     if stream.content_type != WITH_PRELUDE {
         let content_type = std::mem::take(&mut stream.content_type);
-        return raw(content_type, rest(Bytes::new(), stream, permit));
+        return raw(content_type, rest(Bytes::new(), stream, place));
     }
     let mut begun = BytesMut::new();
     loop {
         if let Some(len) = prelude_len(&begun) {
             let prelude = begun.split_to(len);
             let body = begun.freeze().slice(PRELUDE_END.len()..);
-            return with_prelude(&prelude, rest(body, stream, permit));
+            return with_prelude(&prelude, rest(body, stream, place));
         }
         match stream.chunks.recv().await {
             Some(chunk) if begun.len() <= PRELUDE_BYTES_MAX => begun.extend_from_slice(&chunk),
@@ -142,15 +142,15 @@ fn prelude_len(begun: &[u8]) -> Option<usize> {
 #[error("the function failed in the middle of its answer")]
 struct Broken;
 
-fn rest(first: Bytes, stream: Stream, permit: OwnedSemaphorePermit) -> Body {
-    let state = (Some(first), Some((stream, permit)));
+fn rest(first: Bytes, stream: Stream, place: Place) -> Body {
+    let state = (Some(first), Some((stream, place)));
     Body::from_stream(stream::unfold(state, |(first, open)| async {
         if let Some(first) = first.filter(|first| !first.is_empty()) {
             return Some((Ok(first), (None, open)));
         }
-        let (mut stream, permit) = open?;
+        let (mut stream, place) = open?;
         match stream.chunks.recv().await {
-            Some(chunk) => Some((Ok(chunk), (None, Some((stream, permit))))),
+            Some(chunk) => Some((Ok(chunk), (None, Some((stream, place))))),
             None => match stream.ended().await {
                 Outcome::Answer { .. } => None,
                 _ => Some((Err(Broken), (None, None))),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use protocol::InvocationId;
 use serde_json::{Value, json};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::{About, Offer, Wrong};
@@ -26,6 +26,8 @@ pub(super) enum Phase {
     Restoring,
     Waiting,
     Serving(InvocationId),
+    /// Its answer is being read.
+    Reading(InvocationId),
     Streaming(InvocationId),
     Answered(InvocationId),
     Failed,
@@ -39,6 +41,8 @@ pub(super) struct Desk {
     pub(super) extensions: Vec<Extension>,
     /// External extensions that have not registered yet.
     expected: Vec<String>,
+    /// Dropped when the runtime asks again.
+    waiting: Option<oneshot::Sender<()>>,
     is_told: bool,
     /// Something was offered that the runtime has not taken yet.
     is_offered: bool,
@@ -69,6 +73,7 @@ impl Desk {
             pending: None,
             extensions: Vec::new(),
             expected,
+            waiting: None,
             is_told: false,
             is_offered: false,
         }
@@ -81,6 +86,14 @@ impl Desk {
         let is_news = runtime_rests && all_rest && !self.is_told && !self.is_offered;
         self.is_told |= is_news;
         is_news
+    }
+
+    /// The runtime waits for an invocation. Ready when it asks again.
+    pub(super) fn wait(&mut self) -> oneshot::Receiver<()> {
+        self.phase = Phase::Waiting;
+        let (waiting, replaced) = oneshot::channel();
+        self.waiting = Some(waiting);
+        replaced
     }
 
     /// Takes an extension in; returns its id.

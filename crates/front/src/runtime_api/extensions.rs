@@ -10,7 +10,6 @@ use serde_json::json;
 
 use super::desk::Wants;
 use super::{Call, ERROR_BYTES_MAX, Phase, RuntimeEvent, Wrong};
-use crate::body;
 
 /// Says which extension is calling.
 const IDENTIFIER: &str = "lambda-extension-identifier";
@@ -34,7 +33,7 @@ pub(super) async fn register(
 ) -> Result<Response, Wrong> {
     let name = headers.get(NAME).and_then(|name| name.to_str().ok());
     let name = name.ok_or(Wrong::Extension("Extension.MissingExtensionName"))?.to_owned();
-    let body = body::read(body, REGISTER_BYTES_MAX).await?;
+    let body = call.read(body, REGISTER_BYTES_MAX).await?;
     let Register { events } =
         serde_json::from_slice(&body).map_err(|_| Wrong::Extension("InvalidRequestFormat"))?;
     let mut wants = Wants::default();
@@ -105,10 +104,10 @@ pub(super) async fn exit_error(
 async fn failed(call: &Call, headers: &HeaderMap, body: Body) -> Result<Bytes, Wrong> {
     let id = identifier(headers)?;
     let name = call.desk().extension(&id)?.name.clone();
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = call.read(body, ERROR_BYTES_MAX).await?;
     tracing::warn!(sandbox = %call.sandbox, %name, "an extension failed");
     if payload.is_empty() {
-        let kind = super::error_kind(headers, "lambda-extension-function-error-type");
+        let kind = super::answers::error_kind(headers, "lambda-extension-function-error-type");
         let kind = kind.unwrap_or_else(|| "Extension.Crash".to_owned());
         let said = json!({ "errorType": kind, "errorMessage": format!("extension {name} failed") });
         return Ok(said.to_string().into());

@@ -8,8 +8,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{Call, ERROR_BYTES_MAX, ERROR_TYPE, Phase, RuntimeEvent, Wrong, error_kind};
-use crate::{body, outcome};
+use super::answers::error_kind;
+use super::{Call, ERROR_BYTES_MAX, ERROR_TYPE, Phase, RuntimeEvent, Wrong};
+use crate::outcome;
 
 pub(super) async fn next(State(call): State<Call>) -> Result<StatusCode, Wrong> {
     {
@@ -32,7 +33,7 @@ pub(super) async fn error(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Wrong> {
-    let payload = body::read(body, ERROR_BYTES_MAX).await?;
+    let payload = call.read(body, ERROR_BYTES_MAX).await?;
     let (offer, _) = {
         let mut desk = call.desk();
         let pending = desk.pending.take().ok_or(Wrong::Order)?;

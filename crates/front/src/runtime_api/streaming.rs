@@ -5,7 +5,8 @@ use axum::http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use protocol::InvocationId;
 
-use super::{Call, ERROR_TYPE, Phase, RuntimeEvent, Wrong, error_kind};
+use super::answers::error_kind;
+use super::{Call, ERROR_TYPE, Phase, RuntimeEvent, Wrong};
 use crate::outcome::{self, Outcome};
 use crate::stream::{self, Beginning, ChunkSender};
 use crate::{base64, body};
@@ -32,7 +33,7 @@ pub(super) async fn respond(
     content_type: String,
     mut body: Body,
 ) -> Result<StatusCode, Wrong> {
-    call.begin_streaming(&invocation)?;
+    call.begin_answer(&invocation, Phase::Streaming)?;
     let (sender, chunks) = stream::channel();
     let beginning = Beginning { content_type: content_type.clone(), chunks };
     call.report(RuntimeEvent::Answering { invocation: invocation.clone(), beginning }).await?;
@@ -74,12 +75,4 @@ async fn pass_on(body: &mut Body, sender: &ChunkSender) -> Result<End, Wrong> {
 fn failure(trailers: &HeaderMap) -> Outcome {
     let said = trailers.get(ERROR_BODY).and_then(|value| base64::decode(value.as_bytes()));
     outcome::function_error(said.unwrap_or_default().into(), error_kind(trailers, ERROR_TYPE))
-}
-
-impl Call {
-    fn begin_streaming(&self, invocation: &InvocationId) -> Result<(), Wrong> {
-        self.check_serving(invocation)?;
-        self.desk().phase = Phase::Streaming(invocation.clone());
-        Ok(())
-    }
 }

@@ -2,7 +2,6 @@
 //! comes while it rests is kept for the next time: nobody writes to a sandbox that may sleep.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -15,11 +14,10 @@ use hyper::client::conn::http1::handshake;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
+use super::link::{Turn, WayIn};
 use super::{Call, Phase, Wrong, extensions};
-use crate::body;
 
 /// A subscription is a few words.
 const SUBSCRIBE_BYTES_MAX: usize = 16 * 1024;
@@ -47,6 +45,7 @@ pub(crate) struct Telemetry(Arc<Inner>);
 struct Inner {
     books: Mutex<Books>,
     news: Notify,
+    way_in: WayIn,
 }
 
 #[derive(Default)]
@@ -60,6 +59,9 @@ struct Books {
     is_gone: bool,
 }
 
+/// The place of an extension that had no subscription before: nobody pushes to it yet.
+struct IsFirst(Option<usize>);
+
 /// What there is to do for a subscriber.
 enum Next {
     /// Nothing before there is news.
@@ -68,7 +70,9 @@ enum Next {
     After(Duration),
 }
 
+/// What one extension wants to hear.
 struct Subscriber {
+    extension: String,
     kinds: Vec<String>,
     buffering: Buffering,
     destination: Destination,
@@ -125,7 +129,7 @@ pub(super) async fn subscribe(
     body: Body,
 ) -> Result<(StatusCode, &'static str), Wrong> {
     let id = extensions::identifier(&headers)?;
-    let body = body::read(body, SUBSCRIBE_BYTES_MAX).await?;
+    let body = call.read(body, SUBSCRIBE_BYTES_MAX).await?;
     {
         let mut desk = call.desk();
         desk.extension(&id)?;
@@ -140,8 +144,10 @@ pub(super) async fn subscribe(
     if asked.types.is_empty() || !asked.types.iter().all(is_known) {
         return Err(wrong());
     }
-    let place = call.telemetry.add(asked, destination).ok_or(Wrong::Order)?;
-    tokio::spawn(call.telemetry.clone().push(place));
+    let is_first = call.telemetry.subscribe(id, asked, destination).ok_or(Wrong::Order)?;
+    if let IsFirst(Some(place)) = is_first {
+        tokio::spawn(call.telemetry.clone().push(place));
+    }
     Ok((StatusCode::OK, "OK"))
 }
 
@@ -157,6 +163,10 @@ impl Destination {
 }
 
 impl Telemetry {
+    pub(super) fn new(way_in: WayIn) -> Telemetry {
+        Telemetry(Arc::new(Inner { way_in, ..Inner::default() }))
+    }
+
     /// A line that a process of the sandbox printed.
     pub(crate) fn line(&self, line: &[u8]) {
         self.tell("function", "function", || String::from_utf8_lossy(line).into_owned().into());
@@ -204,8 +214,8 @@ impl Telemetry {
         self.0.news.notify_waiters();
     }
 
-    /// `None`: too late.
-    fn add(&self, asked: Subscription, destination: Destination) -> Option<usize> {
+    /// An extension has one subscription: the last. `None`: too late.
+    fn subscribe(&self, extension: String, asked: Subscription, destination: Destination) -> Option<IsFirst> {
         let mut books = self.books();
         if books.is_closed {
             return None;
@@ -213,8 +223,19 @@ impl Telemetry {
         let mut waiting = books.early.clone();
         waiting.keep(|kind| asked.types.iter().any(|wanted| wanted == kind));
         let (kinds, buffering) = (asked.types, asked.buffering);
-        books.subscribers.push(Subscriber { kinds, buffering, destination, waiting });
-        Some(books.subscribers.len() - 1)
+        let place = books.subscribers.iter().position(|one| one.extension == extension);
+        let subscriber = Subscriber { extension, kinds, buffering, destination, waiting };
+        Some(match place {
+            Some(place) => {
+                books.subscribers[place] = subscriber;
+                self.0.news.notify_waiters();
+                IsFirst(None)
+            }
+            None => {
+                books.subscribers.push(subscriber);
+                IsFirst(Some(books.subscribers.len() - 1))
+            }
+        })
     }
 
     /// The sandbox is gone.
@@ -234,15 +255,24 @@ impl Telemetry {
                 Some(Next::Later) => news.await,
                 Some(Next::After(pause)) => {
                     tokio::time::sleep(pause).await;
-                    let Some((destination, batch)) = self.take(place) else { continue };
-                    let pushed = tokio::time::timeout(PUSH_MAX, destination.post(&batch)).await;
-                    if !matches!(pushed, Ok(Some(()))) {
-                        self.put_back(place, batch);
+                    if !self.push_once(place).await {
                         tokio::time::sleep(PUSH_MAX).await;
                     }
                 }
             }
         }
+    }
+
+    /// False: it is to be tried again.
+    async fn push_once(&self, place: usize) -> bool {
+        let turn = self.0.way_in.turn().await; // Subscribers of a cell wait for each other.
+        let Some((destination, batch)) = self.take(place) else { return true };
+        let pushed = tokio::time::timeout(PUSH_MAX, destination.post(&turn, &batch)).await;
+        let is_pushed = matches!(pushed, Ok(Some(())));
+        if !is_pushed {
+            self.put_back(place, batch);
+        }
+        is_pushed
     }
 
     fn next_push(&self, place: usize) -> Option<Next> {
@@ -319,8 +349,8 @@ impl Waiting {
 
 impl Destination {
     /// `None`: it was not taken.
-    async fn post(&self, batch: &Waiting) -> Option<()> {
-        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.ok()?;
+    async fn post(&self, turn: &Turn<'_>, batch: &Waiting) -> Option<()> {
+        let stream = turn.connect(self.port).await.ok()?;
         let (mut sender, connection) = handshake(TokioIo::new(stream)).await.ok()?;
         let connection = tokio::spawn(connection);
         let request = axum::http::Request::post(&self.path)

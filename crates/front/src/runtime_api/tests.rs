@@ -1,24 +1,23 @@
 //! The Runtime API as a runtime sees it, over real TCP; by hand, and by the runtimes themselves.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::http1::SendRequest;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::*;
+use crate::asking::{WAIT_MAX, ask_on, connect};
+use crate::outcome;
 
 mod extensions;
 mod restore;
 mod streaming;
 mod telemetry;
-
-/// Long enough for a Python to start on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(20);
 
 struct Bench {
     api: RuntimeApi,
@@ -31,10 +30,10 @@ async fn bench() -> Bench {
 }
 
 async fn bench_of(about: About) -> Bench {
-    let listener = bind().await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let link = Link::of_machine().await.unwrap();
+    let port = link.port().unwrap();
     let (sender, messages) = mpsc::channel(16);
-    Bench { api: RuntimeApi::serve(listener, SandboxId(1), about, sender), port, messages }
+    Bench { api: RuntimeApi::serve(link, SandboxId(1), about, sender), port, messages }
 }
 
 fn an_offer(id: &str, payload: &'static str) -> Offer {
@@ -71,22 +70,15 @@ impl Bench {
     }
 
     async fn client(&self) -> SendRequest<Full<Bytes>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        sender
+        connect(SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))).await
     }
 }
 
 /// One call: status, body.
 async fn call(client: &mut SendRequest<Full<Bytes>>, method: &str, path: &str, body: Bytes) -> (u16, String) {
-    let uri = format!("/2018-06-01/runtime/{path}");
-    let request = http::Request::builder().method(method).uri(uri).header("host", "runtime");
-    client.ready().await.unwrap();
-    let response = client.send_request(request.body(Full::new(body)).unwrap()).await.unwrap();
-    let status = response.status().as_u16();
-    let bytes = response.into_body().collect().await.unwrap().to_bytes();
-    (status, String::from_utf8_lossy(&bytes).into_owned())
+    let line = format!("{method} /2018-06-01/runtime/{path}");
+    let page = ask_on(client, &line, &[("host", "runtime")], body).await;
+    (page.status, page.text.unwrap())
 }
 
 #[tokio::test]
@@ -144,6 +136,35 @@ async fn what_does_not_fit_is_refused_in_lambdas_words() {
 }
 
 #[tokio::test]
+async fn an_invocation_has_one_answer_at_a_time_and_one_that_breaks_off_was_none() {
+    use tokio::io::AsyncWriteExt as _;
+    let mut bench = bench().await;
+    let mut client = bench.client().await;
+    assert!(bench.api.offer(an_offer("7", "{}")));
+    call(&mut client, "GET", "invocation/next", Bytes::new()).await;
+    bench.ready().await;
+    let mut slow = TcpStream::connect(("127.0.0.1", bench.port)).await.unwrap();
+    let head =
+        "POST /2018-06-01/runtime/invocation/7/response HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n1";
+    slow.write_all(head.as_bytes()).await.unwrap();
+    let deadline = tokio::time::Instant::now() + WAIT_MAX;
+    while !matches!(lock(&bench.api.desk).phase, Phase::Reading(_)) {
+        assert!(tokio::time::Instant::now() < deadline, "its answer is not read");
+        tokio::task::yield_now().await;
+    }
+    for path in ["invocation/7/response", "invocation/7/error"] {
+        let (status, body) = call(&mut client, "POST", path, "2".into()).await;
+        assert_eq!((status, body.contains("InvalidStateTransition")), (403, true), "{body}");
+    }
+    drop(slow);
+    while call(&mut client, "POST", "invocation/7/response", "2".into()).await.0 != 202 {
+        assert!(tokio::time::Instant::now() < deadline, "nobody may answer any more");
+    }
+    let (_, outcome) = bench.outcome().await;
+    assert!(matches!(outcome, Outcome::Answer { payload, .. } if payload == "2"));
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_large_is_refused_and_told_to_the_client() {
     let mut bench = bench().await;
     let mut client = bench.client().await;
@@ -167,6 +188,18 @@ async fn the_largest_answer_is_taken() {
     bench.ready().await;
     let largest = Bytes::from(vec![b' '; RESPONSE_BYTES_MAX]);
     assert_eq!(call(&mut client, "POST", "invocation/7/response", largest).await.0, 202);
+}
+
+#[tokio::test]
+async fn who_asks_last_waits_and_who_asked_before_is_sent_away() {
+    let mut bench = bench().await;
+    let (mut first, mut second) = (bench.client().await, bench.client().await);
+    let asked = tokio::spawn(async move { call(&mut first, "GET", "invocation/next", Bytes::new()).await });
+    bench.ready().await;
+    let asks = tokio::spawn(async move { call(&mut second, "GET", "invocation/next", Bytes::new()).await });
+    assert_eq!(asked.await.unwrap().0, 403);
+    assert!(bench.api.offer(an_offer("7", r#"{"a":1}"#)));
+    assert_eq!(asks.await.unwrap(), (200, r#"{"a":1}"#.to_owned()));
 }
 
 #[tokio::test]

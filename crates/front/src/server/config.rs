@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use brain::{Beyond, FunctionPlan};
 use events::OpenError;
+use node::Network;
 use protocol::FunctionName;
 
 use crate::control::DeployedError;
@@ -51,6 +52,8 @@ pub struct ServerConfig {
     pub python: Option<PathBuf>,
     /// How sandboxes are kept apart from the machine and from each other.
     pub isolation: Isolation,
+    /// Which network cells have, where the function does not say.
+    pub network: Network,
     /// Directories, absolute, with files that may be destinations of events.
     pub destinations: Vec<PathBuf>,
     /// How many asynchronous invocations are kept.
@@ -78,6 +81,7 @@ impl ServerConfig {
             region: "us-east-1".to_owned(),
             python: std::env::var_os("DORMOUSE_PYTHON").map(|named| findable(named.into())),
             isolation: Isolation::default(),
+            network: Network::Host,
             destinations: Vec::new(),
             event_bounds: events::Bounds::default(),
         }
@@ -140,7 +144,7 @@ pub(super) fn plan(config: &ServerConfig) -> Plan {
     Plan {
         region: config.region.clone(),
         init_timeout: config.init_timeout,
-        account: config.account_concurrency,
+        allowance: config.account_concurrency,
         function: FunctionPlan {
             concurrency: config.concurrency,
             keep_warm: config.keep_warm,

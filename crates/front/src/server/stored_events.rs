@@ -7,6 +7,7 @@ use events::{OpenError, Queue};
 use super::{ServerConfig, ServerError};
 use crate::catalogue::LiveCatalogue;
 use crate::control::Control;
+use crate::deploy::Deployer;
 use crate::dispatch::Dispatch;
 use crate::event_queue::{
     self, Clock, Destinations, EventConfigs, EventLookup, EventQueue, EventTask, Routes,
@@ -40,6 +41,7 @@ impl StoredEvents {
         self,
         config: &ServerConfig,
         dispatch: &Dispatch,
+        deployer: &Deployer,
         catalogue: &LiveCatalogue,
         metrics: &Metrics,
         control: &Arc<Control>,
@@ -51,6 +53,7 @@ impl StoredEvents {
                 dispatch: dispatch.clone(),
                 catalogue: catalogue.clone(),
                 configs: Arc::clone(control) as Arc<dyn EventLookup>,
+                deployer: deployer.clone(),
                 concurrency: config.concurrency,
             }),
             destinations: self.destinations,

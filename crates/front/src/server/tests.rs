@@ -4,10 +4,14 @@ mod access;
 mod beside;
 mod deploys;
 mod events;
+mod faults;
 mod javascript;
+mod kept;
 mod limits;
 mod log_tail;
 mod logs;
+mod packages;
+mod stalls;
 mod streaming;
 mod url;
 mod watch;
@@ -16,20 +20,15 @@ use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::SeqCst;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::handshake;
-use hyper_util::rt::TokioIo;
 use protocol::{FunctionRecord, SandboxId, State};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::asking::{Page, WAIT_MAX, ask};
 use crate::double::Double;
 use crate::functions::Catalogue;
 use crate::{Client, ClientError};
-
-/// Long enough for a Python to start on a busy machine.
-const WAIT_MAX: Duration = Duration::from_secs(20);
 
 /// Does what its event says.
 const HANDLER: &str = r#"
@@ -131,21 +130,11 @@ impl Bench {
 }
 
 async fn send(addr: SocketAddr, name: &str, headers: &[(&str, &str)], body: Bytes) -> Seen {
-    let stream = TcpStream::connect(addr).await.unwrap();
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
     let (name, query) = name.split_once('?').unwrap_or((name, ""));
-    let uri = format!("/2015-03-31/functions/{name}/invocations?{query}");
-    let mut request = http::Request::post(uri).header("host", "lambda");
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let sent = sender.send_request(request.body(Full::new(body)).unwrap());
-    let response = tokio::time::timeout(WAIT_MAX, sent).await.expect("no answer").unwrap();
-    let (parts, body) = response.into_parts();
-    let bytes = body.collect().await.unwrap().to_bytes();
-    let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-    Seen { status: parts.status.as_u16(), headers: parts.headers, body }
+    let line = format!("POST /2015-03-31/functions/{name}/invocations?{query}");
+    let page = ask(addr, &line, &[&[("host", "lambda")], headers].concat(), body).await;
+    let body = serde_json::from_str(&page.text.unwrap()).unwrap_or(Value::Null);
+    Seen { status: page.status, headers: page.headers, body }
 }
 
 /// The invocation ends with this function error.
@@ -189,100 +178,6 @@ async fn a_sandbox_that_slept_long_enough_is_purged() {
     bench.invoke(json!({})).await;
     bench.until("no sandbox", |record| record.sandboxes == 0).await;
     assert_eq!(bench.node.calls(), ["launch 1", "sleep 1", "purge 1"]);
-}
-
-#[tokio::test]
-async fn a_failed_wake_costs_a_cold_start_and_no_invocation() {
-    let bench = bench("keep_warm_s = 0", |_| {}).await;
-    bench.invoke(json!({})).await;
-    bench.until_state(1, State::Dedup).await;
-    bench.node.faults().wake.store(true, SeqCst);
-    assert_eq!(bench.invoke(json!({})).await.status, 200);
-    assert_eq!(bench.record().await.cold_starts, 2);
-}
-
-#[tokio::test]
-async fn a_sandbox_that_cannot_sleep_keeps_serving() {
-    let bench = bench("keep_warm_s = 0", |_| {}).await;
-    bench.node.faults().sleep.store(true, SeqCst);
-    let first = bench.invoke(json!({})).await;
-    let second = bench.invoke(json!({})).await;
-    assert_eq!(first.body["pid"], second.body["pid"]);
-}
-
-#[tokio::test]
-async fn an_invocation_for_a_sandbox_that_died_unnoticed_gets_another() {
-    let bench = bench("", |_| {}).await;
-    bench.invoke(json!({})).await;
-    bench.node.faults().begin_once.store(true, SeqCst);
-    assert_eq!(bench.invoke(json!({})).await.status, 200);
-    assert_eq!(bench.record().await.errors, 0);
-}
-
-#[tokio::test]
-async fn an_error_of_the_function_is_passed_on_and_costs_no_sandbox() {
-    let bench = bench("", |_| {}).await;
-    let seen = bench.invoke(json!({"fail": "no luck"})).await;
-    check_error(&seen, "ValueError", "no luck");
-    assert_eq!(bench.invoke(json!({})).await.status, 200);
-    let record = bench.record().await;
-    assert_eq!((record.errors, record.cold_starts), (1, 1));
-}
-
-#[tokio::test]
-async fn a_crash_is_told_as_lambda_does_and_the_next_invocation_is_served() {
-    let bench = bench("", |_| {}).await;
-    let seen = bench.invoke(json!({"exit": 3})).await;
-    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: exit status 3");
-    let seen = bench.invoke(json!({"signal": 9})).await;
-    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: signal: killed");
-    assert_eq!(bench.invoke(json!({})).await.status, 200);
-}
-
-#[tokio::test]
-async fn a_timeout_kills_the_sandbox_and_is_told_as_lambda_does() {
-    let bench = bench("timeout_s = 0.25", |_| {}).await;
-    let seen = bench.invoke(json!({"wait_for": "/never"})).await;
-    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 0.25 seconds");
-    bench.until("no sandbox", |record| record.sandboxes == 0).await;
-    let record = bench.record().await;
-    assert_eq!((record.timeouts, record.errors), (1, 0));
-}
-
-#[tokio::test]
-async fn an_init_error_is_told_to_the_invocation_and_starts_no_loop() {
-    let bench = bench_with("import nowhere_to_be_found", "", |_| {}).await;
-    let seen = bench.invoke(json!({})).await;
-    assert_eq!(seen.header("x-amz-function-error"), Some("Unhandled"));
-    assert_eq!(seen.body["errorType"], "Runtime.ImportModuleError");
-    bench.until("no sandbox", |record| record.sandboxes == 0).await;
-    let launches = bench.node.calls().iter().filter(|call| call.starts_with("launch")).count();
-    assert_eq!(launches, 1);
-}
-
-#[tokio::test]
-async fn a_crash_in_init_is_told_to_the_invocation() {
-    let bench = bench_with("import os; os._exit(4)", "", |_| {}).await;
-    let seen = bench.invoke(json!({})).await;
-    check_error(&seen, "Runtime.ExitError", "RequestId: ID Error: Runtime exited with error: exit status 4");
-}
-
-#[tokio::test]
-async fn an_init_that_takes_too_long_is_a_timeout() {
-    let code = "import time\ntime.sleep(1000)";
-    let bench = bench_with(code, "", |config| config.init_timeout = Duration::from_millis(250)).await;
-    let seen = bench.invoke(json!({})).await;
-    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 0.25 seconds");
-    bench.until("no sandbox", |record| record.sandboxes == 0).await;
-}
-
-#[tokio::test]
-async fn a_launch_that_fails_is_our_error() {
-    let bench = bench("", |_| {}).await;
-    bench.node.faults().launch.store(true, SeqCst);
-    let seen = bench.invoke(json!({})).await;
-    assert_eq!((seen.status, seen.header("x-amzn-errortype")), (500, Some("ServiceException")));
-    assert_eq!(seen.body["Type"], "Service");
 }
 
 #[tokio::test]
@@ -330,6 +225,9 @@ async fn what_is_no_invocation_is_refused_as_lambda_does() {
     check(&send(addr, "f:live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f?Qualifier=live", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
     check(&send(addr, "f%20g", &[], Bytes::new()).await, 400, "InvalidParameterValueException");
+    check(&send(addr, "f?Qualifier=001", &[], Bytes::new()).await, 404, "ResourceNotFoundException");
+    check(&send(addr, "f?Qualifier=%2B1", &[], Bytes::new()).await, 400, "ValidationException");
+    check(&send(addr, "f:1?Qualifier=2", &[], Bytes::new()).await, 400, "InvalidParameterValueException");
     check(&send(addr, "f", &[], "{".into()).await, 400, "InvalidRequestContentException");
     let kind = [("x-amz-invocation-type", "Later")];
     check(&send(addr, "f", &kind, Bytes::new()).await, 400, "InvalidParameterValueException");

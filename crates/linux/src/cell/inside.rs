@@ -1,7 +1,7 @@
-//! The helper's life, and how it splits into three: itself, the keeper, and the program.
+//! The builder's life, and how it splits into three: itself, the keeper, and the program.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -9,7 +9,8 @@ use std::process::Command;
 use rustix::fs::{Mode, OFlags, open};
 
 use super::beside::{Fork, Turns, fork_beside, unshare};
-use super::{Cell, INSIDE_ID, Job, at, keeper, rights, say, say_error, view};
+use super::report::{hand_over, say, say_error};
+use super::{Cell, INSIDE_ID, Job, at, keeper, network, rights, view};
 use crate::{seccomp, spawn};
 
 const NAMESPACES: libc::c_int =
@@ -18,11 +19,14 @@ const NAMESPACES: libc::c_int =
 /// Exit code of a keeper or program that could not become one; nobody looks at it.
 const FAILED: i32 = 125;
 
-/// The helper's own life: reads its job at standard input, does it, and says there what came of it. There must be one
+/// The builder's own life: reads its job at standard input, does it, and says there what came of it. There must be one
 /// thread.
 pub fn run() -> io::Result<()> {
     let node = File::from(io::stdin().as_fd().try_clone_to_owned()?);
-    let job: Job = serde_json::from_reader(&node)?;
+    // Whole, as the parser asks for single bytes.
+    let mut job = Vec::new();
+    (&node).read_to_end(&mut job)?;
+    let job: Job = serde_json::from_slice(&job)?;
     if let Err(error) = build(&job, &node) {
         say_error(&node, &error)?;
     }
@@ -40,9 +44,19 @@ fn build(job: &Job, node: &File) -> io::Result<()> {
         rights::map_ids(proc.as_fd(), "self", (user.as_raw(), group.as_raw()))?;
     }
     unshare(NAMESPACES).map_err(at("make namespaces"))?;
+    if job.cell.network.is_own() {
+        make_network(job.cell.port, node)?;
+    }
     rustix::system::sethostname(b"sandbox").map_err(io::Error::from).map_err(at("name the host"))?;
     let Some(()) = start_keeper(&job.cell, node, is_root)? else { return Ok(()) };
     start_program(job, node, &proc, is_root)
+}
+
+/// Before anything is started in it: the program finds what it is to reach.
+fn make_network(port: Option<u16>, node: &File) -> io::Result<()> {
+    unshare(libc::CLONE_NEWNET).map_err(at("make a network"))?;
+    network::set_up()?;
+    port.map_or(Ok(()), |port| hand_over(node, &network::sockets(port)?))
 }
 
 /// `None`: it failed, and has said why.
@@ -65,7 +79,7 @@ fn start_keeper(cell: &Cell, node: &File, is_root: bool) -> io::Result<Option<()
 
 /// Stays until it is killed. Children that others left to it are collected by the kernel, as it does not want to hear
 /// of them.
-fn keep(cell: &Cell, is_root: bool, helper: &mut Turns) -> io::Result<()> {
+fn keep(cell: &Cell, is_root: bool, builder: &mut Turns) -> io::Result<()> {
     rights::drop_bounds()?;
     if is_root {
         rights::leave_groups()?;
@@ -75,7 +89,7 @@ fn keep(cell: &Cell, is_root: bool, helper: &mut Turns) -> io::Result<()> {
     rights::hide()?;
     rights::die_with_parent()?;
     ignore_children()?;
-    helper.pass()?;
+    builder.pass()?;
     close_all();
     keeper::rest().map(drop)
 }
@@ -114,9 +128,9 @@ fn start_program(job: &Job, node: &File, proc: &OwnedFd, is_root: bool) -> io::R
     }
 }
 
-/// Returns only if it cannot. `helper` is there if we are root, and maps our ids.
-fn become_program(job: &Job, node: &File, helper: Option<Turns>) -> io::Error {
-    match give_up_rights(helper).and_then(|()| prepare(job, node)) {
+/// Returns only if it cannot. `builder` is there if we are root, and maps our ids.
+fn become_program(job: &Job, node: &File, builder: Option<Turns>) -> io::Error {
+    match give_up_rights(builder).and_then(|()| prepare(job, node)) {
         Err(error) => error,
         Ok(mut command) => {
             let error = command.exec();
@@ -125,13 +139,13 @@ fn become_program(job: &Job, node: &File, helper: Option<Turns>) -> io::Error {
     }
 }
 
-fn give_up_rights(helper: Option<Turns>) -> io::Result<()> {
+fn give_up_rights(builder: Option<Turns>) -> io::Result<()> {
     rustix::process::setsid()?; // No terminal, and a group of its own.
-    if let Some(mut helper) = helper {
+    if let Some(mut builder) = builder {
         rights::leave_groups()?;
         unshare(libc::CLONE_NEWUSER).map_err(at("make a user namespace"))?;
-        helper.pass()?;
-        helper.wait()?;
+        builder.pass()?;
+        builder.wait()?;
     }
     rights::drop_bounds()?;
     rights::become_user(INSIDE_ID)?;

@@ -25,15 +25,16 @@ pub(super) fn map_ids(proc: BorrowedFd<'_>, pid: &str, (user, group): (u32, u32)
 /// Leaves all further groups. Only root can.
 pub(super) fn leave_groups() -> io::Result<()> {
     // SAFETY: no groups, so nothing is read.
-    sys::check(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) }).map(drop)
+    let left = sys::check(unsafe { libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()) });
+    left.map(drop).map_err(at("leave all groups"))
 }
 
 /// Becomes this user and group.
 pub(super) fn become_user(id: u32) -> io::Result<()> {
     // SAFETY: no pointers. The system call itself, as there is one thread.
-    sys::check(unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) })?;
+    sys::check(unsafe { libc::syscall(libc::SYS_setresgid, id, id, id) }).map_err(at("change the group"))?;
     // SAFETY: no pointers.
-    sys::check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) })?;
+    sys::check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) }).map_err(at("change the user"))?;
     Ok(())
 }
 
@@ -42,7 +43,7 @@ pub(super) fn drop_bounds() -> io::Result<()> {
     for capability in 0.. {
         match prctl(libc::PR_CAPBSET_DROP, capability) {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => break, // There are no more.
-            dropped => dropped?,
+            dropped => dropped.map_err(at("give up capabilities"))?,
         }
     }
     Ok(())
@@ -54,7 +55,8 @@ pub(super) fn drop_capabilities() -> io::Result<()> {
     let header = [VERSION_3, 0];
     let none = [0u32; 6];
     // SAFETY: the kernel reads a header of two words and two sets of three, all live.
-    sys::check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })?;
+    sys::check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) })
+        .map_err(at("give up capabilities"))?;
     prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
 }
 

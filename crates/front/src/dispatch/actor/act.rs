@@ -13,7 +13,9 @@ use super::super::{Ended, Message, Request};
 use super::launching::launch;
 use super::timers::Owes;
 use super::{Actor, Cause, Held, Open};
-use crate::log::{Left, request_span};
+use crate::catalogue::Revision;
+use crate::hands::SandboxHands;
+use crate::log::{Left, Log, request_span};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -23,6 +25,29 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
 
 /// How long the hooks after a snapshot may take; Lambda's.
 const RESTORE_MAX: Duration = Duration::from_secs(10);
+
+/// The log's end of an invocation. Who does not want to see the log does not wait for it.
+pub(super) struct Epilogue {
+    invocation: InvocationId,
+    revision: Arc<Revision>,
+    ending: Ending,
+    after: Duration,
+    left: Left,
+    log: Option<(Arc<dyn SandboxHands>, Log)>,
+}
+
+impl Epilogue {
+    fn tell(&self) {
+        request_span(&self.invocation).in_scope(|| {
+            let (name, version) = (&self.revision.function.name, &self.revision.version);
+            let (outcome, ms) = (self.ending.as_str(), self.after.as_secs_f64() * 1000.0);
+            tracing::info!(target: "request", function = %name, %version, outcome, ms, "ended");
+        });
+        if let Some((sandbox, log)) = &self.log {
+            log.end(&self.invocation, self.left, || sandbox.peak_bytes());
+        }
+    }
+}
 
 impl Held {
     /// How long it may take for what it gets next, or for what comes before that.
@@ -164,7 +189,7 @@ impl Actor {
         let outcome = match why {
             Why::QueueFull => Outcome::Throttled(Throttle::QueueFull),
             Why::ReservedLimit => Outcome::Throttled(Throttle::Reserved),
-            Why::AccountLimit => Outcome::Throttled(Throttle::Account),
+            Why::AllowanceLimit => Outcome::Throttled(Throttle::Allowance),
             Why::QueuedTooLong => Outcome::Throttled(Throttle::QueuedTooLong),
             Why::StartFailed | Why::Died => fault.map_or_else(unknown, |f| f.outcome(invocation)),
             Why::UnknownRevision => Outcome::Removed,
@@ -176,28 +201,26 @@ impl Actor {
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
         let Open { request: Request { revision, tail, .. }, listener, log, since } = open;
-        let (name, ending, after) = (&revision.function.name, Ending::of(&outcome), since.elapsed());
-        self.setup.metrics.ended(name, ending, after);
-        request_span(invocation).in_scope(|| {
-            let (version, ms) = (&revision.version, after.as_secs_f64() * 1000.0);
-            tracing::info!(target: "request", function = %name, %version, outcome = ending.as_str(), ms, "ended");
-        });
-        let end_log = || {
-            if let Some((sandbox, log)) = &log {
-                log.end(invocation, left, || sandbox.peak_bytes());
-                tail.iter().for_each(|slot| log.fill(slot));
-            }
-        };
+        let (ending, after) = (Ending::of(&outcome), since.elapsed());
+        self.setup.metrics.ended(&revision.function.name, ending, after);
+        let (invocation, of) = (invocation.clone(), Arc::clone(&revision));
+        let epilogue = Epilogue { invocation, revision: of, ending, after, left, log };
         match tail {
-            Some(_) => {
-                end_log();
+            Some(slot) => {
+                epilogue.tell();
+                epilogue.log.iter().for_each(|(_, log)| log.fill(&slot));
                 listener.end(Ended { outcome, revision });
             }
             None => {
-                listener.end(Ended { outcome, revision }); // Who does not want the log does not wait for it.
-                end_log();
+                listener.end(Ended { outcome, revision });
+                self.epilogues.push(epilogue);
             }
         }
+    }
+
+    /// What is left to be done for those who have their answers.
+    pub(super) fn tell_epilogues(&mut self) {
+        self.epilogues.drain(..).for_each(|epilogue| epilogue.tell());
     }
 
     /// Lets something run, and hears of it.

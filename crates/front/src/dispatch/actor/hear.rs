@@ -68,13 +68,13 @@ impl Actor {
         self.tell((Event::Retire { revision, successor }, None));
     }
 
-    pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, String>) {
+    pub(super) fn launched(&mut self, start: StartId, result: Result<Launched, Fault>) {
         let Some(revision) = self.starts.remove(&start) else { return };
         let launched = match result {
             Ok(launched) => launched,
-            Err(message) => {
-                tracing::error!(function = %revision.function.name, "{message}");
-                return self.tell((Event::StartFailed { start }, Some(Fault::Launch(message))));
+            Err(fault) => {
+                tracing::error!(function = %revision.function.name, ?fault, "it cannot be launched");
+                return self.tell((Event::StartFailed { start }, Some(fault)));
             }
         };
         let id = launched.sandbox.id();
@@ -88,11 +88,11 @@ impl Actor {
     }
 
     pub(super) fn hold(&self, id: SandboxId, revision: Arc<Revision>, launched: Launched) -> Held {
-        let Launched { sandbox, listener, output, started, about } = launched;
+        let Launched { sandbox, link, output, started, about } = launched;
         let output = Output::new(output, revision.function.name.clone(), id, self.setup.logs.clone());
         let exit = sandbox.exit();
         self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
-        let api = RuntimeApi::serve(listener, id, about, self.messages.clone());
+        let api = RuntimeApi::serve(link, id, about, self.messages.clone());
         output.tell(api.telemetry().clone());
         Held {
             api,

@@ -9,16 +9,10 @@ pub(super) async fn ask(
     header: (&str, &str),
     body: &'static str,
 ) -> (u16, String, String) {
-    let mut client = bench.client().await;
     let (method, path) = line.split_once(' ').unwrap();
-    let uri = format!("/2020-01-01/extension/{path}");
-    let request = http::Request::builder().method(method).uri(uri).header("host", "h");
-    let request = request.header(header.0, header.1).body(Full::new(Bytes::from(body))).unwrap();
-    let response = client.send_request(request).await.unwrap();
-    let (parts, body) = response.into_parts();
-    let id = parts.headers.get("lambda-extension-identifier").map(|id| id.to_str().unwrap().to_owned());
-    let body = String::from_utf8(body.collect().await.unwrap().to_bytes().into()).unwrap();
-    (parts.status.as_u16(), id.unwrap_or_default(), body)
+    let line = format!("{method} /2020-01-01/extension/{path}");
+    let page = ask_on(&mut bench.client().await, &line, &[("host", "h"), header], body).await;
+    (page.status, page.header("lambda-extension-identifier").to_owned(), page.text.unwrap())
 }
 
 pub(super) const NAME: &str = "lambda-extension-name";

@@ -25,7 +25,7 @@ def lambda_handler(event, context):
 
 impl Bench {
     /// The function `f` as its folder has it, but for the number of its deploy.
-    fn deploy(&self, number: u64) -> Function {
+    pub(super) fn deploy(&self, number: u64) -> Function {
         let mut function = crate::load_function(&self.dir.path().join("functions/f")).unwrap();
         function.environment.insert("DEPLOY".to_owned(), number.to_string());
         function

@@ -55,6 +55,26 @@ async fn beyond_its_limit_a_function_is_throttled_at_once_and_says_which_limit_i
 }
 
 #[tokio::test]
+async fn events_wait_while_what_is_reserved_is_in_use() {
+    let bench = bench("timeout_s = 60", |_| {}).await;
+    let deployer = bench.server.deployer();
+    deployer.put(Version::Latest, bench.throttling()).await;
+    deployer.reserve(&"f".parse().unwrap(), Some(1)).await.unwrap();
+    let held = bench.hold("go");
+    bench.until("it is served", |record| record.cold_starts == 1).await;
+    let event = [("x-amz-invocation-type", "Event")];
+    for _ in 0..3 {
+        assert_eq!(send(bench.server.addr().unwrap(), "f", &event, "{}".into()).await.status, 202);
+    }
+    bench.until("an event was tried", |record| record.throttles > 0).await;
+    bench.release("go");
+    assert_eq!(held.await.unwrap().status, 200);
+    bench.until("all are done", |record| record.invocations >= 4 + record.throttles).await;
+    let record = bench.record().await;
+    assert_eq!((record.cold_starts, record.sandboxes, record.errors), (1, 1, 0), "never two at once");
+}
+
+#[tokio::test]
 async fn a_provisioned_sandbox_is_there_before_anybody_calls_and_comes_back_after_death() {
     let bench = bench("keep_warm_s = 0", |_| {}).await;
     let deployer = bench.server.deployer();

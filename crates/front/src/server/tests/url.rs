@@ -61,28 +61,9 @@ async fn url_bench() -> Bench {
     bench.await
 }
 
-/// Status, headers and text of an answer; the text is an error if the connection broke.
-pub(super) struct Page {
-    pub(super) status: u16,
-    pub(super) headers: http::HeaderMap,
-    pub(super) text: Result<String, hyper::Error>,
-}
-
 impl Bench {
     pub(super) async fn page(&self, line: &str, headers: &[(&str, &str)], body: &str) -> Page {
-        let stream = TcpStream::connect(self.server.addr().unwrap()).await.unwrap();
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-        tokio::spawn(connection);
-        let (method, path) = line.split_once(' ').unwrap();
-        let mut request = http::Request::builder().method(method).uri(path);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        let sent = sender.send_request(request.body(Full::new(Bytes::from(body.to_owned()))).unwrap());
-        let response = tokio::time::timeout(WAIT_MAX, sent).await.expect("no answer").unwrap();
-        let (parts, body) = response.into_parts();
-        let text = body.collect().await.map(|body| String::from_utf8(body.to_bytes().into()).unwrap());
-        Page { status: parts.status.as_u16(), headers: parts.headers, text }
+        ask(self.server.addr().unwrap(), line, headers, body.to_owned()).await
     }
 }
 

@@ -3,22 +3,15 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use http_body_util::Empty;
 use testkit::require_promtool;
 
 use super::*;
 
 /// What a GET at the metrics' own address returns: status, type and text.
 async fn get(bench: &Bench, path: &str, accept: &str) -> (u16, String, String) {
-    let stream = TcpStream::connect(bench.server.metrics_addr().unwrap()).await.unwrap();
-    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    let request = http::Request::get(path).header("host", "localhost").header("accept", accept);
-    let response = sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap();
-    let kind = response.headers().get("content-type").map(|kind| kind.to_str().unwrap().to_owned());
-    let status = response.status().as_u16();
-    let text = response.into_body().collect().await.unwrap().to_bytes();
-    (status, kind.unwrap_or_default(), String::from_utf8(text.into()).unwrap())
+    let headers = [("host", "localhost"), ("accept", accept)];
+    let page = ask(bench.server.metrics_addr().unwrap(), &format!("GET {path}"), &headers, "").await;
+    (page.status, page.header("content-type").to_owned(), page.text.unwrap())
 }
 
 async fn watched() -> Bench {

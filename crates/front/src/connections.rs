@@ -1,0 +1,144 @@
+//! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::serve::Listener;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// How long a connection may stand open without the whole head of a request: between two requests, too.
+const HEAD_MAX: Duration = Duration::from_secs(60);
+
+/// Connections at once. Others wait until one of these is closed.
+const CONNECTIONS_MAX: usize = 16 * 1024;
+
+/// Connections of one sandbox at once; runtimes and extensions have one or two each.
+const SANDBOX_CONNECTIONS_MAX: usize = 256;
+
+/// How long nobody is let in when the system has no files left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Serves until it is to stop, and then until what is under way is answered. Dropping it cuts everybody off.
+pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
+    let service = TowerToHyperService::new(router);
+    let mut stop = std::pin::pin!(ended(stopped.clone()));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
+                Ok((stream, peer)) => {
+                    connections.spawn(connection(stream, peer, service.clone(), stopped.clone()));
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = connections.join_next() => {}
+            () = &mut stop => break,
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: TowerToHyperService<Router>,
+    stopped: watch::Receiver<bool>,
+) {
+    // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY");
+    }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        router.call(request)
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_MAX);
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = ended(stopped) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%peer, %error, "a connection broke");
+    }
+}
+
+/// Serves one sandbox, which may be put to sleep in the middle of anything: it has as long as it takes. Dropping it cuts
+/// everybody off.
+pub(crate) async fn serve_sandbox<L: Listener>(mut listener: L, router: Router) {
+    let service = TowerToHyperService::new(router);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            (stream, _) = listener.accept(), if connections.len() < SANDBOX_CONNECTIONS_MAX => {
+                let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service.clone());
+                connections.spawn(async move {
+                    if let Err(error) = serving.await {
+                        tracing::debug!(%error, "a sandbox' connection broke");
+                    }
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// Resolves when the server is to stop, or was dropped.
+pub(crate) async fn ended(mut stopped: watch::Receiver<bool>) {
+    drop(stopped.wait_for(|stop| *stop).await);
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What comes back on a connection on which this is sent, until it is closed.
+    async fn answer_to(sent: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let router =
+            Router::new().fallback(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string());
+        tokio::spawn(serve(listener, router, stopped));
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_say_what_it_wants_is_not_waited_for() {
+        for sent in ["", "GET / HTTP/1.1\r\nhost: x\r\n"] {
+            assert!(!answer_to(sent).await.contains("200 OK"), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_not_used_any_more_is_closed() {
+        let seen = answer_to("GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        assert!(seen.starts_with("HTTP/1.1 200 OK") && seen.ends_with("127.0.0.1"), "{seen}");
+    }
+}

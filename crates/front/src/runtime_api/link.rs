@@ -1,0 +1,189 @@
+//! How a sandbox reaches its Runtime API, and is reached by it: on the machine's loopback interface, or on its own.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use axum::serve::Listener;
+use node::Sockets;
+use rustix::net::Shutdown;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::hands::SandboxHands;
+
+/// Where the Runtime API listens in a network of its own; Lambda's.
+pub(crate) const INSIDE_PORT: u16 = 9001;
+
+/// How often another port is tried, to get one of five digits: all environments are to be equally long. The
+/// kernel's range starts at 32768, unless somebody changed it.
+const PORT_TRIES_MAX: usize = 16;
+
+/// Both ways between a sandbox and its Runtime API.
+pub(crate) struct Link {
+    pub(super) listener: TcpListener,
+    pub(super) way_in: WayIn,
+    /// All others who reach the listener are sent away.
+    owner: Option<Arc<dyn SandboxHands>>,
+}
+
+impl Link {
+    /// On the machine's loopback interface: the port has five digits.
+    pub(crate) async fn of_machine() -> io::Result<Link> {
+        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        for _ in 0..PORT_TRIES_MAX {
+            if listener.local_addr()?.port() >= 10_000 {
+                break;
+            }
+            listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        }
+        Ok(Link { listener, way_in: WayIn::Machine, owner: None })
+    }
+
+    /// In the network of a cell.
+    pub(crate) fn inside(sockets: Sockets) -> io::Result<Link> {
+        sockets.listener.set_nonblocking(true)?;
+        let way_in = WayIn::Cell(Arc::new(Mutex::new(sockets.way_in)));
+        let listener = TcpListener::from_std(sockets.listener)?;
+        Ok(Link { listener, way_in, owner: None }) // Nobody else can come.
+    }
+
+    pub(crate) fn port(&self) -> io::Result<u16> {
+        Ok(self.listener.local_addr()?.port())
+    }
+
+    /// Sends all others away.
+    pub(crate) fn only_for(self, sandbox: &Arc<dyn SandboxHands>) -> Link {
+        Link { owner: Some(Arc::clone(sandbox)), ..self }
+    }
+
+    pub(super) fn split(self) -> (Visitors, WayIn) {
+        (Visitors { listener: self.listener, owner: self.owner, had_strangers: false }, self.way_in)
+    }
+}
+
+/// Those who come to the Runtime API of one sandbox.
+pub(super) struct Visitors {
+    listener: TcpListener,
+    owner: Option<Arc<dyn SandboxHands>>,
+    had_strangers: bool,
+}
+
+impl Listener for Visitors {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
+        loop {
+            let (stream, from) = Listener::accept(&mut self.listener).await;
+            match self.admits(&stream, from) {
+                Ok(true) => return (stream, from),
+                Ok(false) => self.warn(from, "it is not of this sandbox"),
+                Err(error) => self.warn(from, &error.to_string()),
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Visitors {
+    /// Asked once for each connection; microseconds, and nothing of it waits for a disk.
+    fn admits(&self, stream: &TcpStream, from: SocketAddr) -> io::Result<bool> {
+        match (&self.owner, from, stream.local_addr()?) {
+            (None, _, _) => Ok(true),
+            (Some(owner), SocketAddr::V4(from), SocketAddr::V4(to)) => owner.has_connected(from, to),
+            _ => Ok(false),
+        }
+    }
+
+    /// Once: who comes again and again is not to fill the log.
+    fn warn(&mut self, from: SocketAddr, why: &str) {
+        if let (false, Some(owner)) = (self.had_strangers, &self.owner) {
+            tracing::warn!(sandbox = %owner.id(), %from, why, "a stranger at its Runtime API was sent away");
+        }
+        self.had_strangers = true;
+    }
+}
+
+/// How the sandbox is reached.
+#[derive(Clone, Default)]
+pub(super) enum WayIn {
+    /// At the machine's loopback address.
+    #[default]
+    Machine,
+    /// By this socket, which is in the network of its cell: one connection at a time.
+    Cell(Arc<Mutex<OwnedFd>>),
+}
+
+/// The turn of one who wants to reach the sandbox. What it has connected is closed with it.
+pub(super) enum Turn<'a> {
+    Machine,
+    Cell(MutexGuard<'a, OwnedFd>),
+}
+
+impl WayIn {
+    /// Waits until no other has the turn.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        match self {
+            WayIn::Machine => Turn::Machine,
+            WayIn::Cell(socket) => Turn::Cell(socket.lock().await),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Connects to the sandbox' loopback address.
+    pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Turn::Cell(socket) = self else { return TcpStream::connect(address).await };
+        rustix::net::connect_unspec(&**socket)?; // Whatever it was connected to before.
+        let again: std::net::TcpStream = socket.try_clone()?.into();
+        again.set_nonblocking(true)?;
+        TcpSocket::from_std_stream(again).connect(address).await
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Turn::Cell(socket) = self {
+            // An error: it is not connected. Closing the stream that was made of it does not end the connection.
+            let _ = rustix::net::shutdown(&**socket, Shutdown::Both);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_socket_connects_again_and_again_and_each_connection_ends() {
+        let socket: OwnedFd = {
+            use rustix::net::{AddressFamily, SocketType, socket};
+            socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()
+        };
+        let way_in = WayIn::Cell(Arc::new(Mutex::new(socket)));
+        let listeners = [
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+            TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        ];
+        for listener in listeners.iter().cycle().take(5) {
+            let turn = way_in.turn().await;
+            let mut stream = turn.connect(listener.local_addr().unwrap().port()).await.unwrap();
+            stream.write_all(b"x").await.unwrap();
+            let (mut other, _) = listener.accept().await.unwrap();
+            drop((stream, turn));
+            let mut heard = Vec::new();
+            other.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(heard, b"x");
+        }
+        drop(listeners);
+        assert!(way_in.turn().await.connect(1).await.is_err());
+    }
+}

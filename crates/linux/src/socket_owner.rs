@@ -1,0 +1,136 @@
+//! Whose a connection is. The kernel is asked for the socket at the other end (`sock_diag(7)`): one system call to ask
+//! and one to hear, however many sockets there are.
+
+use std::io;
+use std::net::SocketAddrV4;
+
+use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+
+/// `SOCK_DIAG_BY_FAMILY`, in both directions.
+const BY_FAMILY: u16 = 20;
+
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 1;
+
+/// `NLMSG_ERROR`.
+const ERROR: u16 = 2;
+
+/// `struct nlmsghdr`.
+const HEADER_BYTES: usize = 16;
+
+/// `struct inet_diag_req_v2` behind it.
+const QUESTION_BYTES: usize = 56;
+
+/// In `struct inet_diag_msg`: both ports, as in the question.
+const PORTS_AT: usize = 4;
+const USER_AT: usize = 64;
+const INODE_AT: usize = 68;
+
+/// Its size; attributes follow.
+const ANSWER_BYTES: usize = 72;
+
+/// Who has a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOwner {
+    /// The user who made it, as this machine knows him.
+    pub user: u32,
+    /// What `/proc/PID/fd` calls it: `socket:[INODE]`.
+    pub inode: u32,
+}
+
+/// The owner of the TCP socket that is connected from `from` to `to`, both in our network. `None`: there is none any
+/// more.
+pub fn of_connection(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Option<SocketOwner>> {
+    let flags = SocketFlags::CLOEXEC;
+    let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?;
+    sendto(&kernel, &question(from, to), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+    let mut said = [0; 4096];
+    let (length, _) = rustix::io::retry_on_intr(|| recv(&kernel, &mut said[..], RecvFlags::empty()))?;
+    understand(said.get(..length).unwrap_or_default(), ports(from, to))
+}
+
+fn ports(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 4] {
+    let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
+    [a, b, c, d]
+}
+
+fn question(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+    const TCP: u8 = libc::IPPROTO_TCP as u8;
+    let length = (HEADER_BYTES + QUESTION_BYTES) as u32;
+    let mut words = Vec::with_capacity(length as usize);
+    words.extend(length.to_ne_bytes());
+    words.extend([BY_FAMILY, REQUEST].map(u16::to_ne_bytes).concat());
+    words.extend([0; 8]); // Sequence and sender: one answer comes, and it is the kernel's.
+    words.extend([libc::AF_INET as u8, TCP, 0, 0]);
+    words.extend(u32::MAX.to_ne_bytes()); // In whatever state.
+    words.extend(ports(from, to));
+    for address in [from, to] {
+        words.extend(address.ip().octets());
+        words.extend([0; 12]); // There is room for 16 bytes.
+    }
+    words.extend([0; 4]); // Any interface.
+    words.extend([0xff; 8]); // Any cookie.
+    words
+}
+
+/// Where no connection is found, the kernel looks for who listens at the first port: that one has no second. A socket
+/// that its process has closed has no inode.
+fn understand(said: &[u8], ports: [u8; 4]) -> io::Result<Option<SocketOwner>> {
+    let odd =
+        || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer about a socket is too short");
+    let word = |at: usize| {
+        let bytes = said.get(at..at + 4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+        bytes.map(u32::from_ne_bytes).ok_or_else(odd)
+    };
+    if word(4)? as u16 == ERROR {
+        let code = word(HEADER_BYTES)? as i32;
+        return match -code {
+            libc::ENOENT => Ok(None),
+            code => Err(io::Error::from_raw_os_error(code)),
+        };
+    }
+    if said.len() < HEADER_BYTES + ANSWER_BYTES {
+        return Err(odd());
+    }
+    let is_it = said.get(HEADER_BYTES + PORTS_AT..).is_some_and(|rest| rest.starts_with(&ports));
+    let owner = SocketOwner { user: word(HEADER_BYTES + USER_AT)?, inode: word(HEADER_BYTES + INODE_AT)? };
+    Ok(Some(owner).filter(|owner| is_it && owner.inode != 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn v4(address: SocketAddr) -> SocketAddrV4 {
+        match address {
+            SocketAddr::V4(address) => address,
+            SocketAddr::V6(_) => panic!("{address}"),
+        }
+    }
+
+    #[test]
+    fn the_other_end_of_a_connection_is_found_and_no_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (from, to) = (v4(client.local_addr().unwrap()), v4(client.peer_addr().unwrap()));
+        let owner = of_connection(from, to).unwrap().unwrap();
+        let expected = rustix::fs::fstat(client.as_fd()).unwrap();
+        assert_eq!(u64::from(owner.inode), expected.st_ino);
+        assert_eq!(owner.user, rustix::process::geteuid().as_raw());
+        let nobody = SocketAddrV4::new(*from.ip(), to.port());
+        assert_eq!(of_connection(nobody, from).unwrap(), None, "the listener is not who connects");
+        drop(client);
+        assert_eq!(of_connection(from, to).unwrap(), None, "it has closed its end");
+    }
+
+    #[test]
+    fn short_answers_are_errors() {
+        for length in 0..HEADER_BYTES + ANSWER_BYTES {
+            assert!(understand(&vec![0; length], [0; 4]).is_err(), "{length}");
+        }
+    }
+}
