@@ -1,6 +1,6 @@
 """The calls that Terraform's AWS provider makes for `aws_lambda_function`, `_alias`, `_function_url` and `_permission`, in
-its order and with its expectations: create, plan, update, plan, destroy. Terraform itself comes from its own registry
-only, from where nothing is installed here; this was written after the provider's source."""
+its order and with its expectations: create, plan, update, plan, destroy. For where Terraform is not installed: it comes
+from its own registry only."""
 
 import json
 
