@@ -184,7 +184,7 @@ fn a_program_that_cannot_be_started_is_the_servers_fault_and_names_it() {
 #[test]
 fn a_start_that_takes_too_long_is_told() {
     let ground = Ground::new();
-    ground.function("f", "import time; time.sleep(1000)", SETTINGS);
+    ground.function("f", "import time; time.sleep(1000)", "timeout_s = 3\n");
     let server = Server::start_with(&ground, Setup::default());
     expect(&server.invoke("f", &json!({})), "Sandbox.Timedout", "Task timed out after 10.00 seconds");
     until("it is gone", || server.sandboxes().is_empty());

@@ -73,8 +73,21 @@ impl Double {
         self.0.calls.lock().unwrap().clone()
     }
 
+    /// Kills what still runs when it is dropped: most tests end without a shutdown.
+    pub(crate) fn kill_all_in_the_end(&self) -> KillAll {
+        KillAll(self.clone())
+    }
+
     fn note(&self, call: &str, id: SandboxId) {
         self.0.calls.lock().unwrap().push(format!("{call} {id}"));
+    }
+}
+
+pub(crate) struct KillAll(Double);
+
+impl Drop for KillAll {
+    fn drop(&mut self) {
+        self.0.0.sandboxes.lock().unwrap().values().for_each(|sandbox| sandbox.signal(Signal::KILL));
     }
 }
 

@@ -6,9 +6,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -27,11 +25,11 @@ const OPEN_MAX: usize = 64;
 /// Lines that wait for the disk, 8 KiB each at most; more are lost, and counted.
 const WAITING_MAX: usize = 4096;
 
-/// How long the thread lets lines gather before it looks: to wake it costs whoever logs more than the line.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the thread lets lines gather, unless there are many: to wake it, and to write, costs more than the line.
+const GATHER: Duration = Duration::from_millis(50);
 
-/// Lines between two looks at whether the buffers should go out.
-const BATCH: usize = 256;
+/// So many are not let wait.
+const MANY: usize = WAITING_MAX / 4;
 
 /// Lines that wait for one who follows; who is slower misses some, and is told.
 const FOLLOWED_MAX: usize = 1024;
@@ -39,13 +37,82 @@ const FOLLOWED_MAX: usize = 1024;
 /// The logs of all functions. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub(crate) struct LogStore {
-    commands: SyncSender<Command>,
-    lost: Arc<AtomicU64>,
+    queue: Arc<Queue>,
+    /// The last one ends the thread.
+    _handles: Arc<Ending>,
+}
+
+/// What the thread has not handled yet.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: Vec<Command>,
+    /// Lines that found no room.
+    lost: u64,
+    /// The thread is to look now.
+    is_urgent: bool,
+    is_over: bool,
+}
+
+struct Ending(Arc<Queue>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut waiting = self.0.waiting();
+        (waiting.is_over, waiting.is_urgent) = (true, true);
+        self.0.news.notify_one();
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a line, or counts it as lost.
+    fn put(&self, line: Command) {
+        let mut waiting = self.waiting();
+        if waiting.commands.len() >= WAITING_MAX {
+            waiting.lost += 1;
+            return;
+        }
+        waiting.commands.push(line);
+        waiting.is_urgent |= waiting.commands.len() >= MANY;
+        if matches!(waiting.commands.len(), 1 | MANY) {
+            self.news.notify_one();
+        }
+    }
+
+    /// Takes what somebody waits for.
+    fn ask(&self, question: Command) {
+        let mut waiting = self.waiting();
+        waiting.commands.push(question);
+        waiting.is_urgent = true;
+        self.news.notify_one();
+    }
+
+    /// What has gathered, and how many lines were lost; `None`: nothing will come any more.
+    fn take(&self) -> Option<(Vec<Command>, u64)> {
+        let is_idle = |waiting: &mut Waiting| waiting.commands.is_empty() && !waiting.is_urgent;
+        let waiting = self.news.wait_while(self.waiting(), is_idle);
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.news.wait_timeout_while(waiting, GATHER, |waiting| !waiting.is_urgent);
+        let mut waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
+        waiting.is_urgent = waiting.is_over;
+        let (commands, lost) = (std::mem::take(&mut waiting.commands), std::mem::take(&mut waiting.lost));
+        (!commands.is_empty() || !waiting.is_over).then_some((commands, lost))
+    }
 }
 
 enum Command {
     Line { function: FunctionName, sandbox: SandboxId, at: SystemTime, text: Box<[u8]> },
     Read { function: FunctionName, lines: usize, reply: oneshot::Sender<Reading> },
+    Flush { reply: oneshot::Sender<()> },
 }
 
 /// What was logged, and what comes.
@@ -67,30 +134,31 @@ impl LogStore {
     /// Logs into files in `dir`, which is made.
     pub(crate) fn start(dir: &Path) -> io::Result<LogStore> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-        let (commands, inbox) = sync_channel(WAITING_MAX);
-        let lost = Arc::new(AtomicU64::new(0));
         let (followers, _) = broadcast::channel(FOLLOWED_MAX);
-        let writer =
-            Writer { dir: dir.to_owned(), files: BTreeMap::new(), followers, lost: Arc::clone(&lost) };
+        let writer = Writer { dir: dir.to_owned(), files: BTreeMap::new(), followers };
+        let queue = Arc::<Queue>::default();
+        let inbox = Arc::clone(&queue);
         std::thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run(&inbox))?;
-        Ok(LogStore { commands, lost })
+        Ok(LogStore { _handles: Arc::new(Ending(Arc::clone(&queue))), queue })
     }
 
     /// Takes a line. Never waits.
     pub(crate) fn line(&self, function: &FunctionName, sandbox: SandboxId, text: &[u8]) {
         let (function, at) = (function.clone(), SystemTime::now());
-        if self.commands.try_send(Command::Line { function, sandbox, at, text: text.into() }).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+        self.queue.put(Command::Line { function, sandbox, at, text: text.into() });
+    }
+
+    /// Returns when all lines until now are in their files.
+    pub(crate) async fn flush(&self) {
+        let (reply, done) = oneshot::channel();
+        self.queue.ask(Command::Flush { reply });
+        drop(done.await); // An error: the thread has ended, for it has nothing left to write.
     }
 
     /// The last `lines` of a function, and all that come after them: none is missing between. `None`: the store is gone.
     pub(crate) async fn read(&self, function: FunctionName, lines: usize) -> Option<Reading> {
         let (reply, answer) = oneshot::channel();
-        let commands = self.commands.clone();
-        let command = Command::Read { function, lines, reply };
-        let sent = tokio::task::spawn_blocking(move || commands.send(command)).await;
-        sent.ok()?.ok()?;
+        self.queue.ask(Command::Read { function, lines, reply });
         answer.await.ok()
     }
 }
@@ -100,7 +168,6 @@ struct Writer {
     dir: PathBuf,
     files: BTreeMap<FunctionName, Open>,
     followers: broadcast::Sender<Logged>,
-    lost: Arc<AtomicU64>,
 }
 
 struct Open {
@@ -110,37 +177,35 @@ struct Open {
 
 impl Writer {
     /// Until the last handle of the store is dropped.
-    fn run(mut self, inbox: &Receiver<Command>) {
-        while let Ok(command) = inbox.recv() {
-            self.handle(command);
-            std::thread::sleep(GATHER);
-            while self.handle_batch(inbox) == BATCH {}
+    fn run(mut self, queue: &Queue) {
+        while let Some((commands, lost)) = queue.take() {
+            let mut lost = Some(lost).filter(|lost| *lost > 0);
+            for command in commands {
+                self.handle(command, &mut lost);
+            }
+            self.flush();
         }
     }
 
-    /// Handles what waits, up to a batch of it, and returns how much that was.
-    fn handle_batch(&mut self, inbox: &Receiver<Command>) -> usize {
-        let handled = inbox.try_iter().take(BATCH).map(|command| self.handle(command)).count();
-        self.flush();
-        handled
-    }
-
-    fn handle(&mut self, command: Command) {
+    fn handle(&mut self, command: Command, lost: &mut Option<u64>) {
         match command {
             Command::Line { function, sandbox, at, text } => {
-                let lost = self.lost.swap(0, Ordering::Relaxed);
-                if lost > 0 {
+                self.log(&function, sandbox, at, &text);
+                if let Some(lost) = lost.take() {
                     let text = format!(
                         "dormouse: {lost} lines were lost: functions print faster than they can be kept"
                     );
                     self.log(&function, sandbox, at, text.as_bytes());
                 }
-                self.log(&function, sandbox, at, &text);
             }
             Command::Read { function, lines, reply } => {
                 self.flush();
                 let history = last_lines(self.everything(&function), lines);
                 drop(reply.send(Reading { history, next: self.followers.subscribe() })); // Who asked may have gone.
+            }
+            Command::Flush { reply } => {
+                self.flush();
+                let _ = reply.send(()); // Who asked may have gone.
             }
         }
     }

@@ -49,6 +49,7 @@ pub struct Server {
     metrics_addr: Option<SocketAddr>,
     socket: PathBuf,
     dispatch: Dispatch,
+    logs: LogStore,
     deployer: Deployer,
     catalogue: LiveCatalogue,
     events: EventTask,
@@ -111,7 +112,7 @@ impl Server {
         let (close_watch, open) = watch::channel(false);
         let watching =
             listeners.metrics.map(|(listener, _)| spawn_door(listener, watch.clone().router(), open));
-        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs }.router();
+        let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs: logs.clone() }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
@@ -124,6 +125,7 @@ impl Server {
             _close_watch: close_watch,
             socket: config.socket,
             dispatch,
+            logs,
             deployer,
             catalogue,
             events: event_task,
@@ -165,6 +167,7 @@ impl Server {
         self.stop.send_replace(true);
         tokio::join!(drain(self.door), self.events.stop(DRAIN_MAX));
         self.dispatch.shutdown(PURGE_MAX).await;
+        self.logs.flush().await;
         self.admin.abort();
         self.watch.iter().for_each(JoinHandle::abort);
     }

@@ -27,20 +27,23 @@ use crate::python::Interpreter;
 /// Calls before the first that is measured: sandboxes start, and caches fill.
 const WARM_UP_CALLS: usize = 200;
 
+/// Calls of one server before it is the other's turn.
+const CALLS_IN_TURN: usize = 50;
+
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   cargo build --release -p testkit --example rust_function
   dormouse bench serve
   dormouse bench serve --assert --json serve.json
 
-Everything runs on --cores cores: callers, server and functions. Whatever else the machine does makes rounds worse, never \
-better: judged is the round with the least ratio, and that one by all goals. Needs Python; DORMOUSE_PYTHON names another interpreter.")]
+Everything runs on --cores cores: callers, server and functions. The two servers are called in turn, a few calls each; judged \
+is the round whose ratio is the median, and that one by all goals. Needs Python; DORMOUSE_PYTHON names another interpreter.")]
 pub(crate) struct Args {
     /// Fail if a goal is missed
     #[arg(long)]
     assert: bool,
     /// How often everything is measured
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
     /// Calls of the Python handler, on each side, in each round
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
@@ -90,18 +93,35 @@ async fn measure(args: &Args) -> Result<ServeBench, BenchError> {
     let mut ours = Caller::connect(served.address, "empty").await?;
     let mut theirs = Caller::connect(minimal.address, "empty").await?;
     for caller in [&mut ours, &mut theirs] {
-        caller.calls(WARM_UP_CALLS).await?;
+        caller.calls(WARM_UP_CALLS, &mut Vec::new()).await?;
     }
     load(args, &served, Duration::from_secs(1)).await?; // Starts the sandboxes.
     let mut rounds = Vec::new();
     for _ in 0..args.rounds {
+        let (minimal_us, ours_us) = in_turn(&mut theirs, &mut ours, args.calls as usize).await?;
         rounds.push(Round {
-            minimal_us: theirs.calls(args.calls as usize).await?,
-            ours_us: ours.calls(args.calls as usize).await?,
+            minimal_us,
+            ours_us,
             load: load(args, &served, Duration::from_secs(args.seconds)).await?,
         });
     }
     Ok(ServeBench { cores: args.cores, connections: args.connections, python: python.version, rounds })
+}
+
+/// So many calls of each, a few of one and then of the other: what else the machine does hits both.
+async fn in_turn(
+    theirs: &mut Caller,
+    ours: &mut Caller,
+    calls: usize,
+) -> Result<(Summary, Summary), BenchError> {
+    let (mut of_theirs, mut of_ours) = (Vec::new(), Vec::new());
+    while of_ours.len() < calls {
+        theirs.calls(CALLS_IN_TURN, &mut of_theirs).await?;
+        ours.calls(CALLS_IN_TURN, &mut of_ours).await?;
+    }
+    let summary =
+        |samples: &[u64]| Summary::of(samples).ok_or(BenchError::Silent { worker: "empty", within_s: 0 });
+    Ok((summary(&of_theirs)?, summary(&of_ours)?))
 }
 
 /// Calls the Rust function over several connections at once; each calls again as soon as it has its answer.

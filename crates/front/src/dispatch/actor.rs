@@ -142,11 +142,21 @@ pub(super) async fn run(setup: Setup, messages: mpsc::Sender<Message>, mut inbox
     actor.end();
 }
 
+/// How long a runtime may take until it asks for its first invocation. Lambda stops it after ten seconds and starts it
+/// again with the time that the function has for an invocation; here it has that time at once.
+fn init_limit(plan: &Plan, function: &Function) -> Duration {
+    plan.init_timeout.max(function.timeout)
+}
+
 /// What the function says, and the server's defaults for the rest.
 pub(super) fn function_plan(plan: &Plan, function: &Function) -> FunctionPlan {
     let mut own = plan.function.clone();
     let default = if function.throttles { plan.allowance } else { own.concurrency };
     own.concurrency = function.concurrency.unwrap_or(default);
+    if function.timeout > plan.init_timeout {
+        // Whoever waits for a start does not give up before it.
+        own.queue_wait = own.queue_wait.max(function.timeout + plan.init_timeout);
+    }
     own.beyond = if function.throttles { Beyond::Throttle } else { Beyond::Wait };
     own.keep_warm = function.keep_warm.unwrap_or(own.keep_warm);
     own.keep_dedup = function.keep_dedup.unwrap_or(own.keep_dedup);
@@ -165,7 +175,8 @@ impl Actor {
         while let Some((sandbox, owes)) = self.timers.pop(Instant::now()) {
             match owes {
                 Owes::Init => {
-                    let fault = Fault::InitTimeout(self.setup.plan.init_timeout);
+                    let Some(held) = self.held.get(&sandbox) else { continue };
+                    let fault = Fault::InitTimeout(init_limit(&self.setup.plan, &held.revision.function));
                     self.tell((Event::InitFailed { sandbox }, Some(fault)));
                 }
                 Owes::Answer(invocation) => self.overdue(sandbox, &invocation),

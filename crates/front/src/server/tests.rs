@@ -26,7 +26,7 @@ use tokio::net::TcpStream;
 
 use super::*;
 use crate::asking::{Page, WAIT_MAX, ask};
-use crate::double::Double;
+use crate::double::{Double, KillAll};
 use crate::functions::Catalogue;
 use crate::{Client, ClientError};
 
@@ -50,6 +50,7 @@ struct Bench {
     node: Double,
     server: Server,
     client: Client,
+    _end: KillAll,
 }
 
 /// What a client of the Lambda API sees.
@@ -84,7 +85,8 @@ async fn bench_with(code: &str, toml: &str, configure: impl FnOnce(&mut ServerCo
     let node = Double::default();
     let server = Server::start_with(config, Arc::new(node.clone())).await.unwrap();
     let client = Client::new(server.socket());
-    Bench { dir, node, server, client }
+    let end = node.kill_all_in_the_end();
+    Bench { dir, node, server, client, _end: end }
 }
 
 impl Bench {
@@ -199,7 +201,7 @@ async fn concurrency_starts_sandboxes_up_to_the_limit_then_queues_then_throttles
 #[tokio::test]
 async fn nobody_queues_longer_than_the_bound() {
     let short = |config: &mut ServerConfig| config.queue_wait = Duration::from_millis(200);
-    let bench = bench("concurrency = 1\ntimeout_s = 60", short).await;
+    let bench = bench("concurrency = 1\ntimeout_s = 10", short).await;
     while bench.invoke(json!({})).await.status != 200 {} // A Python takes longer to start than one may queue.
     let held = bench.hold("go");
     let before = bench.record().await.throttles;

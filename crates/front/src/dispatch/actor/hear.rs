@@ -13,7 +13,7 @@ use super::super::operator::Waiters;
 use super::super::{Count, Done, Message, OperateError, Request, Verb};
 use super::launching::Launched;
 use super::timers::Owes;
-use super::{Actor, Held, LATER_MAX, Open, function_plan};
+use super::{Actor, Held, LATER_MAX, Open, function_plan, init_limit};
 use crate::catalogue::Revision;
 use crate::log::{Left, Log};
 use crate::outcome::{self, Fault, Outcome};
@@ -78,9 +78,10 @@ impl Actor {
             }
         };
         let id = launched.sandbox.id();
+        let limit = init_limit(&self.setup.plan, &revision.function);
         let held = self.hold(id, revision, launched);
         self.held.insert(id, held);
-        self.timers.set(id, Instant::now() + self.setup.plan.init_timeout, Owes::Init);
+        self.timers.set(id, Instant::now() + limit, Owes::Init);
         self.tell((Event::Started { start, sandbox: id }, None));
         if self.shutdown.is_some() {
             self.tell((Event::Purge { sandbox: id }, None));

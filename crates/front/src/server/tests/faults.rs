@@ -81,10 +81,19 @@ async fn a_crash_in_init_is_told_to_the_invocation() {
 #[tokio::test]
 async fn an_init_that_takes_too_long_is_a_timeout() {
     let code = "import time\ntime.sleep(1000)";
-    let bench = bench_with(code, "", |config| config.init_timeout = Duration::from_millis(250)).await;
+    let short = |config: &mut ServerConfig| config.init_timeout = Duration::from_millis(250);
+    let bench = bench_with(code, "timeout_s = 1", short).await;
     let seen = bench.invoke(json!({})).await;
-    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 0.25 seconds");
+    check_error(&seen, "Sandbox.Timedout", "RequestId: ID Error: Task timed out after 1.00 seconds");
     bench.until("no sandbox", |record| record.sandboxes == 0).await;
+}
+
+#[tokio::test]
+async fn an_init_may_take_the_time_of_an_invocation() {
+    let code = "import time\ntime.sleep(0.5)\ndef lambda_handler(event, context): return 7";
+    let short = |config: &mut ServerConfig| config.init_timeout = Duration::from_millis(50);
+    let bench = bench_with(code, "timeout_s = 60", short).await;
+    assert_eq!(bench.invoke(json!({})).await.body, 7);
 }
 
 #[tokio::test]
