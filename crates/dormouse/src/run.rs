@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use front::{Catalogue, Server, ServerConfig};
-use node::{CellSpec, Exit, LaunchSpec, Layout, Limits, Node, Output, Sandbox, Sharing, View};
+use node::{CellSpec, Exit, LaunchSpec, Layout, Limits, Network, Node, Output, Sandbox, Sharing, View};
 use protocol::Depth;
 use tokio::runtime::Runtime;
 
 use crate::data_dir;
 use crate::failure::Failure;
-use crate::serve::{self, Isolation, Network};
+use crate::serve::{self, Isolation};
 use crate::stop::Stop;
 
 /// Shells report the death by signal N as 128 + N.
@@ -45,8 +45,9 @@ pub(crate) struct Args {
     /// How it is kept apart from this machine; in a cell it sees the system and, read-only, this folder
     #[arg(long, value_enum, default_value_t = Isolation::None)]
     isolation: Isolation,
-    /// Which network it has, in a cell
-    #[arg(long, value_enum, default_value_t = Network::Host)]
+    /// Which network it has, in a cell: none (a loopback interface of its own), host (this machine's), or netns:NAME
+    /// (what was made by `ip netns add NAME`; as root)
+    #[arg(long, value_name = "none|host|netns:NAME", default_value_t = Network::Host)]
     network: Network,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
@@ -62,6 +63,7 @@ enum Placing {
 }
 
 pub(crate) fn run(args: &Args, data: &Path) -> Result<ExitCode, Failure> {
+    serve::check_network(args.isolation, &args.network)?;
     let runtime = Runtime::new().map_err(|error| Failure::io("start", &error))?;
     let stop = Stop::listen(runtime.handle()).map_err(|error| Failure::io("listen for Ctrl-C", &error))?;
     let node = serve::start_node(data, |_| {})?;
@@ -135,7 +137,7 @@ fn cell(args: &Args) -> Result<Option<CellSpec>, Failure> {
         Isolation::Cell => Some(CellSpec {
             views: vec![View::same(here()?)],
             tmp_bytes: TMP_BYTES,
-            network: args.network.into(),
+            network: args.network.clone(),
             port: None,
         }),
     })

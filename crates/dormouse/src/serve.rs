@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use front::{Catalogue, Server, ServerConfig};
 use linux::probe::Verdict;
-use node::{Node, NodeConfig};
+use node::{Network, Node, NodeConfig};
 use tokio::runtime::Runtime;
 
 use crate::data_dir;
@@ -61,8 +61,9 @@ pub(crate) struct Args {
     /// How sandboxes are kept apart from this machine and from each other
     #[arg(long, value_enum, default_value_t = Isolation::Cell)]
     isolation: Isolation,
-    /// Which network functions in cells have, where they do not say
-    #[arg(long, value_enum, default_value_t = Network::Host)]
+    /// Which network functions in cells have, where they do not say: none (a loopback interface of their own), host (this
+    /// machine's), or netns:NAME (what was made by `ip netns add NAME`, with what leads out of it; as root)
+    #[arg(long, value_name = "none|host|netns:NAME", default_value_t = Network::Host)]
     network: Network,
     /// A directory with files that may be destinations of asynchronous invocations; can be given more than once
     #[arg(long, value_name = "DIR")]
@@ -90,24 +91,6 @@ impl From<Isolation> for front::Isolation {
         match isolation {
             Isolation::None => front::Isolation::None,
             Isolation::Cell => front::Isolation::Cell,
-        }
-    }
-}
-
-/// Which network a cell has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Network {
-    /// Nothing but a loopback interface of its own
-    None,
-    /// This machine's
-    Host,
-}
-
-impl From<Network> for node::Network {
-    fn from(network: Network) -> node::Network {
-        match network {
-            Network::None => node::Network::None,
-            Network::Host => node::Network::Host,
         }
     }
 }
@@ -173,22 +156,30 @@ pub(crate) fn start_node(data: &Path, configure: impl FnOnce(&mut NodeConfig)) -
 /// Whether functions can be kept apart as they are to be: said now, and not at the first invocation. Without it they do
 /// not start: a wall that is there on one machine and silently not on the next is none.
 fn try_cell(args: &Args, data: &Path) -> Result<(), Failure> {
-    match (args.isolation, args.network) {
-        (Isolation::None, Network::Host) => return Ok(()),
-        (Isolation::None, _) => {
-            let failure = Failure::new("a network of its own is for functions in cells");
-            return Err(failure.hint("leave out `--isolation none`, or `--network`"));
-        }
-        (Isolation::Cell, _) => {}
+    check_network(args.isolation, &args.network)?;
+    if args.isolation == Isolation::None {
+        return Ok(());
     }
     let builder = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
     let data = data.canonicalize().map_err(|error| Failure::io(format!("use {data:?}"), &error))?;
-    linux::cell::try_one(builder, data, args.network.into()).map_err(|error| {
+    linux::cell::try_one(builder, data, args.network.clone()).map_err(|error| {
         Failure::io("build a cell, in which functions are kept apart from this machine and from each other", &error).hint(
             "`dormouse doctor` says what is missing. `--isolation none` does without: for development, as functions then \
              run as who you are and see all that you see",
         )
     })
+}
+
+/// Whether there can be this network, as far as that shows without building a cell.
+pub(crate) fn check_network(isolation: Isolation, network: &Network) -> Result<(), Failure> {
+    match (isolation, network) {
+        (Isolation::None, Network::Host) => Ok(()),
+        (Isolation::None, _) => {
+            let failure = Failure::new(format!("the network {network} is for functions in cells"));
+            Err(failure.hint("say `--isolation cell`, or leave out `--network`"))
+        }
+        (Isolation::Cell, _) => network.check().map_err(|error| Failure::of(&error)),
+    }
 }
 
 /// The directories, absolute, as destinations name them.
@@ -213,7 +204,7 @@ fn config(args: &Args, catalogue: Catalogue, destinations: Vec<PathBuf>, data: &
         account_concurrency: args.account_concurrency,
         queue_len: args.queue,
         isolation: args.isolation.into(),
-        network: args.network.into(),
+        network: args.network.clone(),
         destinations,
         socket: data_dir::socket(data),
         ..ServerConfig::new(catalogue, data)

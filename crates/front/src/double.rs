@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError};
+use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError, Witness};
 use protocol::{
     Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
     State, WakeRecord,
@@ -167,7 +167,7 @@ impl SandboxHands for DoubleSandbox {
         None // It has the machine's network.
     }
 
-    fn has_connected(&self, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
+    fn has_connected(&self, _of: &Witness, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
         Ok(true)
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use node::{CellSpec, Network, View};
+use node::{CellSpec, Network, Port, View};
 
 use crate::functions::Function;
 use crate::runtime_api::INSIDE_PORT;
@@ -17,6 +17,20 @@ pub enum Isolation {
     None,
     /// Each in a cell: namespaces, a user and a root of its own.
     Cell,
+}
+
+/// What tells a function where its Runtime API is.
+pub(crate) const API_VARIABLE: &str = "AWS_LAMBDA_RUNTIME_API";
+
+/// Who deploys chose a network that the operator did not give.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "its function.toml asks for the network {chosen}: a package that was deployed can have `none`, or the server's own \
+     ({usual}). Leave it out, or start the server with `--network {chosen}`"
+)]
+pub(crate) struct ForeignNetwork {
+    chosen: Network,
+    usual: Network,
 }
 
 /// Where a function finds its files.
@@ -37,12 +51,19 @@ impl Isolation {
     }
 
     /// Which network a function's sandboxes have, where it need not choose.
-    pub(crate) fn network(self, function: &Function, usual: Network) -> Network {
-        match (self, function.network) {
-            (Isolation::None, _) => Network::Host,
-            (Isolation::Cell, None) => usual,
-            (Isolation::Cell, Some(chosen)) if function.is_deployed => chosen.min(usual),
-            (Isolation::Cell, Some(chosen)) => chosen,
+    pub(crate) fn network(self, function: &Function, usual: &Network) -> Result<Network, ForeignNetwork> {
+        match (self, &function.network) {
+            (Isolation::None, _) => Ok(Network::Host),
+            (Isolation::Cell, None) => Ok(usual.clone()),
+            (Isolation::Cell, Some(chosen)) if !function.is_deployed => Ok(chosen.clone()),
+            (Isolation::Cell, Some(Network::None)) => Ok(Network::None),
+            // Of the machine's network whatever the server gives is a part, and of a named one only itself.
+            (Isolation::Cell, Some(chosen)) if chosen == usual || *chosen == Network::Host => {
+                Ok(usual.clone())
+            }
+            (Isolation::Cell, Some(chosen)) => {
+                Err(ForeignNetwork { chosen: chosen.clone(), usual: usual.clone() })
+            }
         }
     }
 
@@ -63,7 +84,11 @@ impl Isolation {
             View { source: runtime.to_owned(), target: places.runtime },
         ];
         views.extend(interpreter);
-        let port = network.is_own().then_some(INSIDE_PORT);
+        let port = match &network {
+            Network::Host => None,
+            Network::None => Some(Port::At(INSIDE_PORT)),
+            Network::Named(_) => Some(Port::Free { variable: API_VARIABLE.to_owned() }),
+        };
         Some(CellSpec { views, tmp_bytes: function.tmp_mb.saturating_mul(MIB), network, port })
     }
 }
@@ -76,18 +101,30 @@ mod tests {
     #[test]
     fn who_deploys_can_choose_less_than_the_server_gives_and_the_operator_anything() {
         let mut function = revision().function;
-        let (none, host) = (Network::None, Network::Host);
         for (is_deployed, chosen, usual, expected) in [
-            (false, None, none, none),
-            (false, Some(host), none, host),
-            (false, Some(none), host, none),
-            (true, None, host, host),
-            (true, Some(host), none, none),
-            (true, Some(none), host, none),
+            (false, None, "none", "none"),
+            (false, Some("host"), "none", "host"),
+            (false, Some("none"), "host", "none"),
+            (false, Some("netns:blue"), "none", "netns:blue"),
+            (true, None, "host", "host"),
+            (true, Some("host"), "none", "none"),
+            (true, Some("none"), "host", "none"),
+            (true, None, "netns:blue", "netns:blue"),
+            (true, Some("netns:blue"), "netns:blue", "netns:blue"),
+            (true, Some("host"), "netns:blue", "netns:blue"),
+            (true, Some("none"), "netns:blue", "none"),
         ] {
-            (function.is_deployed, function.network) = (is_deployed, chosen);
-            assert_eq!(Isolation::Cell.network(&function, usual), expected, "{function:?}");
-            assert_eq!(Isolation::None.network(&function, usual), host);
+            let usual: Network = usual.parse().unwrap();
+            (function.is_deployed, function.network) =
+                (is_deployed, chosen.map(|chosen| chosen.parse().unwrap()));
+            let got = Isolation::Cell.network(&function, &usual).unwrap();
+            assert_eq!(got.to_string(), expected, "{function:?}");
+            assert_eq!(Isolation::None.network(&function, &usual), Ok(Network::Host));
+        }
+        function.network = Some("netns:red".parse().unwrap());
+        for usual in ["none", "host", "netns:blue"] {
+            let error = Isolation::Cell.network(&function, &usual.parse().unwrap()).unwrap_err().to_string();
+            assert!(error.contains("--network netns:red"), "{error}");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::catalogue::Revision;
 use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
-use crate::isolation::{Isolation, Places};
+use crate::isolation::{API_VARIABLE, ForeignNetwork, Isolation, Places};
 use crate::python::{Interpreter, Interpreters, PythonError, find_in_path, search_path};
 use crate::secret::NodeSecret;
 use crate::server::ServerConfig;
@@ -60,7 +60,7 @@ pub struct DataDirError {
 
 /// What differs between two sandboxes of one revision.
 pub(crate) struct Individual {
-    /// Its Runtime API's port on its loopback interface.
+    /// Its Runtime API's port on its loopback interface, unless who builds its cell chooses that.
     pub(crate) port: u16,
     /// Its log stream: always as long.
     pub(crate) log_stream: String,
@@ -88,7 +88,7 @@ impl Launcher {
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let (region, isolation) = (config.region.clone(), config.isolation);
         let interpreters = Interpreters::new(config.python.clone());
-        let network = config.network;
+        let network = config.network.clone();
         Ok(Self { runtime_dir, region, secret, interpreters, isolation, network })
     }
 
@@ -98,12 +98,17 @@ impl Launcher {
     }
 
     /// Which network its sandboxes have.
-    pub(crate) fn network(&self, function: &Function) -> Network {
-        self.isolation.network(function, self.network)
+    pub(crate) fn network(&self, function: &Function) -> Result<Network, ForeignNetwork> {
+        self.isolation.network(function, &self.network)
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
-    pub(crate) fn spec(&self, revision: &Revision, own: Individual) -> Result<LaunchSpec, PythonError> {
+    pub(crate) fn spec(
+        &self,
+        revision: &Revision,
+        own: Individual,
+        network: Network,
+    ) -> Result<LaunchSpec, PythonError> {
         let function = &revision.function;
         let mut env = self.environment(revision, &own);
         let places = self.isolation.places(&function.root, &self.runtime_dir);
@@ -140,7 +145,7 @@ impl Launcher {
             layout,
             sharing: sharing(function),
             depth: function.depth,
-            cell: self.isolation.cell(function, &self.runtime_dir, interpreter, self.network(function)),
+            cell: self.isolation.cell(function, &self.runtime_dir, interpreter, network),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })
@@ -181,7 +186,7 @@ impl Launcher {
             set("PYTHONHASHSEED", seed.to_string());
         }
         set("_HANDLER", function.handler.clone());
-        set("AWS_LAMBDA_RUNTIME_API", format!("127.0.0.1:{}", own.port));
+        set(API_VARIABLE, format!("127.0.0.1:{}", own.port));
         set("AWS_LAMBDA_FUNCTION_NAME", function.name.to_string());
         set("AWS_LAMBDA_FUNCTION_VERSION", revision.version.to_string());
         set("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mb.to_string());
@@ -261,7 +266,7 @@ mod tests {
             let own = Individual { port, log_stream, stdout: stdout.into(), stderr: stderr.into() };
             let function = load_function(&root).unwrap();
             let revision = Revision { id: RevisionId(1), version: Version::Number(3), function };
-            self.launcher.spec(&revision, own).unwrap()
+            self.launcher.spec(&revision, own, Network::Host).unwrap()
         }
     }
 

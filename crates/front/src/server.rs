@@ -72,6 +72,7 @@ impl Server {
         config: ServerConfig,
         node: Arc<dyn NodeHands>,
     ) -> Result<Server, ServerError> {
+        config::check_networks(&config)?;
         let launcher = Launcher::new(&config)?;
         let listeners = Listeners::open(&config).await?;
         let addr = listeners.door.as_ref().map(|(_, addr)| *addr);

@@ -30,7 +30,9 @@ use crate::process::Process;
 use crate::spawn::{self, Limits, StackLimits};
 
 pub use inside::run as run_inside;
-pub use network::{Network, Sockets};
+pub use network::{
+    InvalidNetwork, Network, NetworkError, NetworkName, Port, Sockets, listen_anywhere, named_networks,
+};
 use report::Report;
 
 /// The user and group as which every sandbox sees itself.
@@ -51,7 +53,7 @@ pub struct Cell {
     /// Which network it has.
     pub network: Network,
     /// Where somebody outside will listen on the loopback interface of the cell, if its network is its own.
-    pub port: Option<u16>,
+    pub port: Option<Port>,
     /// Any folder that is there: the new root covers it for a moment, in the cell alone.
     pub scaffold: PathBuf,
 }

@@ -52,7 +52,7 @@ pub fn look() -> Vec<Finding> {
 /// Whether functions can be kept apart here, and in which networks. `builder` is the program that builds cells,
 /// `scaffold` any folder.
 pub fn cells(builder: &Path, scaffold: &Path) -> Vec<Finding> {
-    let attempt = |what, network, good: &str, advice| match cell::try_one(
+    let attempt = |what, network: Network, good: &str, advice| match cell::try_one(
         builder.to_owned(),
         scaffold.to_owned(),
         network,
@@ -75,7 +75,24 @@ pub fn cells(builder: &Path, scaffold: &Path) -> Vec<Finding> {
             "a loopback interface of its own",
             "functions in cells have the machine's network here: allow network namespaces (user.max_net_namespaces)",
         ),
+        named_networks(),
     ]
+}
+
+/// The operator's own networks.
+fn named_networks() -> Finding {
+    let (what, advice) =
+        ("cell network: netns:NAME", "to put functions into networks of your own, run as root");
+    if !rustix::process::geteuid().is_root() {
+        return finding(what, Verdict::Lacking, "ordinary user", advice);
+    }
+    let names = cell::named_networks();
+    let found = if names.is_empty() {
+        "none made: `ip netns add NAME` makes one".to_owned()
+    } else {
+        names.join(", ")
+    };
+    finding(what, Verdict::Good, found, "")
 }
 
 /// Whether faults of another process can be served here, those in system calls included, while it runs and forks.

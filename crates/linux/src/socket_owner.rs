@@ -3,6 +3,8 @@
 
 use std::io;
 use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
@@ -39,15 +41,39 @@ pub struct SocketOwner {
     pub inode: u32,
 }
 
-/// The owner of the TCP socket that is connected from `from` to `to`, both in our network. `None`: there is none any
-/// more.
-pub fn of_connection(from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Option<SocketOwner>> {
-    let flags = SocketFlags::CLOEXEC;
-    let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?;
-    sendto(&kernel, &question(from, to), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
-    let mut said = [0; 4096];
-    let (length, _) = rustix::io::retry_on_intr(|| recv(&kernel, &mut said[..], RecvFlags::empty()))?;
-    understand(said.get(..length).unwrap_or_default(), ports(from, to))
+/// Knows whose the connections of one network are: that in which it was made, whoever asks it.
+#[derive(Debug)]
+pub struct Witness(Mutex<OwnedFd>);
+
+impl Witness {
+    /// In the network of the calling process.
+    pub fn new() -> io::Result<Witness> {
+        let flags = SocketFlags::CLOEXEC;
+        let kernel = socket_with(AddressFamily::NETLINK, SocketType::DGRAM, flags, Some(SOCK_DIAG))?;
+        Ok(Witness::from(kernel))
+    }
+
+    /// The owner of the TCP socket that is connected from `from` to `to`, both in this network. `None`: there is none
+    /// any more.
+    pub fn of_connection(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Option<SocketOwner>> {
+        // One at a time: else who asks could hear what another was told.
+        let kernel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        sendto(&*kernel, &question(from, to), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let mut said = [0; 4096];
+        let (length, _) = rustix::io::retry_on_intr(|| recv(&*kernel, &mut said[..], RecvFlags::empty()))?;
+        understand(said.get(..length).unwrap_or_default(), ports(from, to))
+    }
+
+    /// To be handed to another process.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<OwnedFd> for Witness {
+    fn from(socket: OwnedFd) -> Witness {
+        Witness(Mutex::new(socket))
+    }
 }
 
 fn ports(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 4] {
@@ -117,14 +143,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (from, to) = (v4(client.local_addr().unwrap()), v4(client.peer_addr().unwrap()));
-        let owner = of_connection(from, to).unwrap().unwrap();
+        let witness = Witness::new().unwrap();
+        let owner = witness.of_connection(from, to).unwrap().unwrap();
         let expected = rustix::fs::fstat(client.as_fd()).unwrap();
         assert_eq!(u64::from(owner.inode), expected.st_ino);
         assert_eq!(owner.user, rustix::process::geteuid().as_raw());
         let nobody = SocketAddrV4::new(*from.ip(), to.port());
-        assert_eq!(of_connection(nobody, from).unwrap(), None, "the listener is not who connects");
+        assert_eq!(witness.of_connection(nobody, from).unwrap(), None, "the listener is not who connects");
         drop(client);
-        assert_eq!(of_connection(from, to).unwrap(), None, "it has closed its end");
+        assert_eq!(witness.of_connection(from, to).unwrap(), None, "it has closed its end");
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-pub use linux::cell::{Network, Sockets, View};
+pub use linux::cell::{Network, NetworkError, Port, Sockets, View, listen_anywhere};
+pub use linux::socket_owner::Witness;
 use protocol::Depth;
 
 /// A program to run as a sandbox.
@@ -47,7 +48,7 @@ pub struct CellSpec {
     pub network: Network,
     /// If its network is its own: a port of its loopback address at which somebody outside is to listen, see
     /// `Sandbox::take_sockets`.
-    pub port: Option<u16>,
+    pub port: Option<Port>,
 }
 
 /// Limits of one sandbox. `None` leaves the machine's own.

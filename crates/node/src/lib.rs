@@ -42,7 +42,8 @@ mod working_set;
 pub use data_dir::instance_name;
 pub use guard::run as run_guard;
 pub use launch_spec::{
-    CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, Output, Sharing, Sockets, View,
+    CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, NetworkError, Output, Port, Sharing,
+    Sockets, View, Witness, listen_anywhere,
 };
 pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};
 pub use sandbox::{CheckError, Sandbox, SleepError, WakeError};

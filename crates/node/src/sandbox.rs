@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use linux::socket_owner;
+use linux::socket_owner::Witness;
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
@@ -137,15 +137,15 @@ impl Sandbox {
         self.inner.pid
     }
 
-    /// Sockets in its network, if that is its own and a port was asked for. The first call gets them.
+    /// Sockets in its network, if that is not the machine's and a port was asked for. The first call gets them.
     pub fn take_sockets(&self) -> Option<Sockets> {
         self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the connection from `from` to `to`, both on this machine, was made by one of its processes. Asks the
-    /// kernel: tens of microseconds, more where we are no root.
-    pub fn has_connected(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
-        let owner = socket_owner::of_connection(from, to)?;
+    /// Whether the connection from `from` to `to` was made by one of its processes. Both ends are in the network
+    /// that `witness` is of. Asks the kernel: tens of microseconds, more where we are no root.
+    pub fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        let owner = witness.of_connection(from, to)?;
         Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
     }
 

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 /// Cgroups with this in their path are ours.
 const OUR_CGROUP: &str = "dormouse";
 
+/// The mount of a network that an operator, or a test that plays one, gave a name: none is ours.
+const NAMED_NETWORK: &str = "nsfs /run/netns/";
+
 /// Where cgroup trees are mounted.
 const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 
@@ -78,7 +81,10 @@ pub fn census() -> io::Result<Census> {
     Ok(Census {
         processes: our_processes()?,
         cgroups,
-        mounts: lines("/proc/self/mounts"),
+        mounts: lines("/proc/self/mounts")
+            .into_iter()
+            .filter(|line| !line.starts_with(NAMED_NETWORK))
+            .collect(),
         queues: ["msg", "sem", "shm"]
             .iter()
             .flat_map(|kind| lines(format!("/proc/sysvipc/{kind}")))

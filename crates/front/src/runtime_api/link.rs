@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use axum::serve::Listener;
-use node::Sockets;
+use node::{Sockets, Witness, listen_anywhere};
 use rustix::net::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, MutexGuard};
@@ -16,37 +16,31 @@ use crate::hands::SandboxHands;
 /// Where the Runtime API listens in a network of its own; Lambda's.
 pub(crate) const INSIDE_PORT: u16 = 9001;
 
-/// How often another port is tried, to get one of five digits: all environments are to be equally long. The
-/// kernel's range starts at 32768, unless somebody changed it.
-const PORT_TRIES_MAX: usize = 16;
-
 /// Both ways between a sandbox and its Runtime API.
 pub(crate) struct Link {
     pub(super) listener: TcpListener,
     pub(super) way_in: WayIn,
     /// All others who reach the listener are sent away.
     owner: Option<Arc<dyn SandboxHands>>,
+    /// Tells who they are, where they do not come over the machine's network.
+    witness: Option<Witness>,
 }
 
 impl Link {
     /// On the machine's loopback interface: the port has five digits.
-    pub(crate) async fn of_machine() -> io::Result<Link> {
-        let mut listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        for _ in 0..PORT_TRIES_MAX {
-            if listener.local_addr()?.port() >= 10_000 {
-                break;
-            }
-            listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        }
-        Ok(Link { listener, way_in: WayIn::Machine, owner: None })
+    pub(crate) fn of_machine() -> io::Result<Link> {
+        let listener = listen_anywhere()?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Link { listener, way_in: WayIn::Machine, owner: None, witness: None })
     }
 
-    /// In the network of a cell.
+    /// In the network of a cell. Whoever else is there is let in, unless it is `only_for` one.
     pub(crate) fn inside(sockets: Sockets) -> io::Result<Link> {
         sockets.listener.set_nonblocking(true)?;
         let way_in = WayIn::Cell(Arc::new(Mutex::new(sockets.way_in)));
         let listener = TcpListener::from_std(sockets.listener)?;
-        Ok(Link { listener, way_in, owner: None }) // Nobody else can come.
+        Ok(Link { listener, way_in, owner: None, witness: Some(sockets.witness) })
     }
 
     pub(crate) fn port(&self) -> io::Result<u16> {
@@ -59,7 +53,8 @@ impl Link {
     }
 
     pub(super) fn split(self) -> (Visitors, WayIn) {
-        (Visitors { listener: self.listener, owner: self.owner, had_strangers: false }, self.way_in)
+        let Link { listener, way_in, owner, witness } = self;
+        (Visitors { listener, owner, witness, had_strangers: false }, way_in)
     }
 }
 
@@ -67,6 +62,7 @@ impl Link {
 pub(super) struct Visitors {
     listener: TcpListener,
     owner: Option<Arc<dyn SandboxHands>>,
+    witness: Option<Witness>,
     had_strangers: bool,
 }
 
@@ -95,7 +91,10 @@ impl Visitors {
     fn admits(&self, stream: &TcpStream, from: SocketAddr) -> io::Result<bool> {
         match (&self.owner, from, stream.local_addr()?) {
             (None, _, _) => Ok(true),
-            (Some(owner), SocketAddr::V4(from), SocketAddr::V4(to)) => owner.has_connected(from, to),
+            (Some(owner), SocketAddr::V4(from), SocketAddr::V4(to)) => match &self.witness {
+                Some(witness) => owner.has_connected(witness, from, to),
+                None => owner.has_connected(&Witness::new()?, from, to),
+            },
             _ => Ok(false),
         }
     }

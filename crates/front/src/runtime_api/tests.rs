@@ -32,7 +32,7 @@ async fn bench() -> Bench {
 }
 
 async fn bench_of(about: About) -> Bench {
-    let link = Link::of_machine().await.unwrap();
+    let link = Link::of_machine().unwrap();
     let port = link.port().unwrap();
     let (sender, messages) = mpsc::channel(16);
     let (api, heard) = RuntimeApi::serve(link, SandboxId(1), about, sender);

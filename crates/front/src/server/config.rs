@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use brain::{Beyond, FunctionPlan};
 use events::OpenError;
-use node::Network;
+use node::{Network, NetworkError};
 use protocol::FunctionName;
 
 use crate::control::DeployedError;
@@ -129,6 +129,14 @@ pub enum ServerError {
     /// The queue of asynchronous invocations cannot be had.
     #[error(transparent)]
     Events(#[from] OpenError),
+    /// A function is to have a network that is not there.
+    #[error("function {function}: {source}")]
+    Network {
+        /// The function.
+        function: FunctionName,
+        /// Why not.
+        source: NetworkError,
+    },
     /// A function's events are to go where none may go.
     #[error("function {function}: {source}")]
     Destination {
@@ -137,6 +145,16 @@ pub enum ServerError {
         /// Why not.
         source: InvalidDestination,
     },
+}
+
+/// Whether the networks that functions ask for are there: said now, and not at their first invocation.
+pub(super) fn check_networks(config: &ServerConfig) -> Result<(), ServerError> {
+    let in_cells = config.catalogue.iter().filter(|_| config.isolation == Isolation::Cell);
+    for function in in_cells {
+        let checked = function.network.as_ref().map_or(Ok(()), Network::check);
+        checked.map_err(|source| ServerError::Network { function: function.name.clone(), source })?;
+    }
+    Ok(())
 }
 
 /// What dispatch needs of it.

@@ -1,5 +1,6 @@
 //! The builder's life, and how it splits into three: itself, the keeper, and the program.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +11,7 @@ use rustix::fs::{Mode, OFlags, open};
 
 use super::beside::{Fork, Turns, fork_beside, unshare};
 use super::report::{hand_over, say, say_error};
-use super::{Cell, INSIDE_ID, Job, at, keeper, network, rights, view};
+use super::{Cell, INSIDE_ID, Job, Port, at, keeper, network, rights, view};
 use crate::{seccomp, spawn};
 
 const NAMESPACES: libc::c_int =
@@ -26,14 +27,14 @@ pub fn run() -> io::Result<()> {
     // Whole, as the parser asks for single bytes.
     let mut job = Vec::new();
     (&node).read_to_end(&mut job)?;
-    let job: Job = serde_json::from_slice(&job)?;
-    if let Err(error) = build(&job, &node) {
+    let mut job: Job = serde_json::from_slice(&job)?;
+    if let Err(error) = build(&mut job, &node) {
         say_error(&node, &error)?;
     }
     Ok(())
 }
 
-fn build(job: &Job, node: &File) -> io::Result<()> {
+fn build(job: &mut Job, node: &File) -> io::Result<()> {
     let (user, group) = (rustix::process::geteuid(), rustix::process::getegid());
     let is_root = user.is_root();
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -44,19 +45,23 @@ fn build(job: &Job, node: &File) -> io::Result<()> {
         rights::map_ids(proc.as_fd(), "self", (user.as_raw(), group.as_raw()))?;
     }
     unshare(NAMESPACES).map_err(at("make namespaces"))?;
-    if job.cell.network.is_own() {
-        make_network(job.cell.port, node)?;
-    }
+    network::enter(&job.cell.network)?;
+    hand_out(job, node)?;
     rustix::system::sethostname(b"sandbox").map_err(io::Error::from).map_err(at("name the host"))?;
     let Some(()) = start_keeper(&job.cell, node, is_root)? else { return Ok(()) };
     start_program(job, node, &proc, is_root)
 }
 
-/// Before anything is started in it: the program finds what it is to reach.
-fn make_network(port: Option<u16>, node: &File) -> io::Result<()> {
-    unshare(libc::CLONE_NEWNET).map_err(at("make a network"))?;
-    network::set_up()?;
-    port.map_or(Ok(()), |port| hand_over(node, &network::sockets(port)?))
+/// Sockets in the network, before anything is started in it: the program finds what it is to reach.
+fn hand_out(job: &mut Job, node: &File) -> io::Result<()> {
+    let Some(port) = job.cell.port.as_ref().filter(|_| job.cell.network.is_own()) else { return Ok(()) };
+    let sockets = network::sockets(port)?;
+    if let Port::Free { variable } = port {
+        let address = OsString::from(sockets.listener.local_addr()?.to_string());
+        job.env.retain(|(key, _)| key != variable.as_str());
+        job.env.push((variable.into(), address));
+    }
+    hand_over(node, sockets)
 }
 
 /// `None`: it failed, and has said why.

@@ -17,7 +17,7 @@ use crate::process::Process;
 const BYTES_MAX: usize = 64 << 10;
 
 /// Descriptors of one `Sockets`.
-const SOCKETS: usize = 2;
+const SOCKETS: usize = 3;
 
 /// What was told until now.
 #[derive(Debug, Default)]
@@ -44,8 +44,8 @@ impl Report {
         if let Err(error) = read {
             report.error.get_or_insert(error); // Then whoever lives of them is killed.
         }
-        if let Ok([listener, way_in]) = <[OwnedFd; SOCKETS]>::try_from(sockets) {
-            report.sockets = Some(Sockets { listener: listener.into(), way_in });
+        if let Ok([listener, way_in, witness]) = <[OwnedFd; SOCKETS]>::try_from(sockets) {
+            report.sockets = Some(Sockets { listener: listener.into(), way_in, witness: witness.into() });
         }
         Ok(report)
     }
@@ -110,10 +110,11 @@ pub(super) fn say_error(to: impl Write, error: &io::Error) -> io::Result<()> {
 }
 
 /// Gives the node sockets of the cell.
-pub(super) fn hand_over(node: impl AsFd, sockets: &Sockets) -> io::Result<()> {
+pub(super) fn hand_over(node: impl AsFd, sockets: Sockets) -> io::Result<()> {
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut room);
-    let descriptors = [sockets.listener.as_fd(), sockets.way_in.as_fd()];
+    let witness = sockets.witness.into_socket();
+    let descriptors = [sockets.listener.as_fd(), sockets.way_in.as_fd(), witness.as_fd()];
     ancillary.push(SendAncillaryMessage::ScmRights(&descriptors));
     let line = [IoSlice::new(b"sockets \n")];
     rustix::io::retry_on_intr(|| sendmsg(&node, &line, &mut ancillary, SendFlags::NOSIGNAL))?;
@@ -124,6 +125,7 @@ pub(super) fn hand_over(node: impl AsFd, sockets: &Sockets) -> io::Result<()> {
 mod tests {
     use super::super::at;
     use super::*;
+    use crate::socket_owner::Witness;
 
     #[test]
     fn a_report_is_understood_and_the_first_error_counts() {
@@ -146,7 +148,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         say(&theirs, "keeper", 12).unwrap();
         let way_in = listener.try_clone().unwrap().into();
-        hand_over(&theirs, &Sockets { listener, way_in }).unwrap();
+        let witness = Witness::new().unwrap();
+        hand_over(&theirs, Sockets { listener, way_in, witness }).unwrap();
         say(&theirs, "program", 13).unwrap();
         drop(theirs);
         let mut report = Report::read(&ours).unwrap();

@@ -13,7 +13,7 @@ use rustix::mount::{
 };
 use rustix::process::pivot_root;
 
-use super::{Cell, INSIDE_ID, View, at};
+use super::{Cell, INSIDE_ID, Network, View, at};
 use crate::sys;
 
 /// Programs and libraries. Where one is a link, the cell has the link.
@@ -88,8 +88,15 @@ fn seen(cell: &Cell) -> io::Result<Vec<(Tree, PathBuf)>> {
         };
         seen.push((tree, path.to_owned()));
     }
-    for path in SETTINGS.iter().map(|name| Path::new("/etc").join(name)).filter(|path| path.exists()) {
-        seen.push((Tree::Mount(open(&path, READ_ONLY)?), path));
+    for (name, path) in SETTINGS.iter().map(|name| (name, Path::new("/etc").join(name))) {
+        let of_network = match &cell.network {
+            Network::Named(network) => network.setting(name),
+            _ => None,
+        };
+        let source = of_network.unwrap_or_else(|| path.clone());
+        if source.exists() {
+            seen.push((Tree::Mount(open(&source, READ_ONLY)?), path));
+        }
     }
     for View { source, target } in &cell.views {
         // Where it is seen anyway, there is nothing to add, nor could anything be made.

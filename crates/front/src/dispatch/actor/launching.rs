@@ -31,12 +31,13 @@ pub(super) async fn launch(
     revision: Arc<Revision>,
 ) -> Result<Launched, Fault> {
     let no_port = |error| Fault::Launch(format!("bind a port: {error}"));
-    let link = match launcher.network(&revision.function).is_own() {
+    let network = launcher.network(&revision.function).map_err(|error| Fault::Launch(error.to_string()))?;
+    let link = match network.is_own() {
         true => None, // It is made with the cell.
-        false => Some(Link::of_machine().await.map_err(no_port)?),
+        false => Some(Link::of_machine().map_err(no_port)?),
     };
     let port = link.as_ref().map_or(Ok(INSIDE_PORT), Link::port).map_err(no_port)?;
-    let has_cells = launcher.has_cells();
+    let has_strangers = launcher.has_cells() && network.is_shared();
     let blocking = tokio::task::spawn_blocking(move || {
         let no_pipe = |error| Fault::Launch(format!("make a pipe: {error}"));
         let (output, stdout) = std::io::pipe().map_err(no_pipe)?;
@@ -55,7 +56,7 @@ pub(super) async fn launch(
             handler: function.handler.clone(),
             extensions: extension_files::of(&function.root),
         };
-        let spec = launcher.spec(&revision, own).map_err(|error| Fault::Launch(chain(&error)))?;
+        let spec = launcher.spec(&revision, own, network).map_err(|error| Fault::Launch(chain(&error)))?;
         let started = Instant::now();
         let sandbox = node.launch(spec).map_err(|error| refused(function, &error))?;
         Ok::<_, Fault>((sandbox, output, started, about))
@@ -63,11 +64,11 @@ pub(super) async fn launch(
     let launched = blocking.await.map_err(|error| Fault::Launch(format!("launch: {error}")))?;
     let (sandbox, output, started, about) = launched?;
     let link = match (link, sandbox.take_sockets()) {
-        (Some(link), _) if has_cells => link.only_for(&sandbox),
         (Some(link), _) => link,
         (None, Some(sockets)) => Link::inside(sockets).map_err(no_port)?,
         (None, None) => return Err(Fault::Launch("its cell came without a Runtime API".to_owned())),
     };
+    let link = if has_strangers { link.only_for(&sandbox) } else { link };
     Ok(Launched { sandbox, link, output, started, about })
 }
 

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // The lint lets tests, but not what tests call.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod named;
 
 use std::io::Read as _;
 use std::net::TcpListener;
@@ -16,7 +18,24 @@ use serde_json::{Value, json};
 use testkit::{require, require_python};
 
 /// Tries what its event names, and says what came of each: `refused`, or what it got.
-const INTRUDER: &str = include_str!("common/intruder.py");
+const INTRUDER: &str = include_str!("../common/intruder.py");
+
+/// Says whether its extension has heard what it prints.
+const HEARD: &str = r#"
+import time
+
+def lambda_handler(event, context):
+    print("a line of the function", flush=True)
+    for _ in range(1000):
+        try:
+            heard = open("/tmp/heard").read()
+        except FileNotFoundError:
+            heard = ""
+        if "a line of the function" in heard:
+            return "heard"
+        time.sleep(0.01)
+    return heard
+"#;
 
 /// Holds secrets, and says where.
 const VICTIM: &str = r#"
@@ -199,25 +218,10 @@ fn sleep_and_wake_in_every_network(code: &str, by_nobody: bool) {
 #[test]
 fn telemetry_reaches_an_extension_in_its_cell() {
     let ground = Ground::new();
-    let code = r#"
-import time
-
-def lambda_handler(event, context):
-    print("a line of the function", flush=True)
-    for _ in range(1000):
-        try:
-            heard = open("/tmp/heard").read()
-        except FileNotFoundError:
-            heard = ""
-        if "a line of the function" in heard:
-            return "heard"
-        time.sleep(0.01)
-    return heard
-"#;
     let networks = ["none", "host"];
     for network in networks {
-        ground.function(network, code, &format!("timeout_s = 20\nnetwork = '{network}'\n"));
-        ground.extension(network, "listener", include_str!("common/listener.py"));
+        ground.function(network, HEARD, &format!("timeout_s = 20\nnetwork = '{network}'\n"));
+        ground.extension(network, "listener", include_str!("../common/listener.py"));
     }
     let server = Server::start_with(&ground, in_cells());
     for network in networks {
