@@ -15,7 +15,7 @@ pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> 
     let functions: std::collections::BTreeSet<_> =
         reader.all::<VersionRecord>()?.records.into_iter().map(|(name, ..)| name).collect();
     Ok(json!({
-        "AllowanceLimit": {
+        "AccountLimit": {
             "TotalCodeSize": STORAGE_BYTES_MAX,
             "CodeSizeUnzipped": TREE_BYTES_MAX,
             "CodeSizeZipped": PACKAGE_BYTES_MAX,
