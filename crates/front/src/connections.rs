@@ -83,9 +83,14 @@ async fn connection(
     }
 }
 
-/// Serves one sandbox, which may be put to sleep in the middle of anything: it has as long as it takes. Dropping it cuts
-/// everybody off.
-pub(crate) async fn serve_sandbox<L: Listener>(mut listener: L, router: Router) {
+/// Serves one sandbox, which may be put to sleep in the middle of anything: it has as long as it takes. Once it has
+/// stopped, what it has sent is still read to its end. Dropping it cuts everybody off.
+pub(crate) async fn serve_sandbox<L: Listener>(
+    mut listener: L,
+    router: Router,
+    stopped: watch::Receiver<bool>,
+) {
+    let mut stop = std::pin::pin!(ended(stopped));
     let service = TowerToHyperService::new(router);
     let mut connections = JoinSet::new();
     loop {
@@ -99,8 +104,11 @@ pub(crate) async fn serve_sandbox<L: Listener>(mut listener: L, router: Router) 
                 });
             }
             Some(_) = connections.join_next() => {}
+            () = &mut stop => break,
         }
     }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
 }
 
 /// Resolves when the server is to stop, or was dropped.

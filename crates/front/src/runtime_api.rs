@@ -5,6 +5,7 @@
 //! before it woke, because nothing is offered before.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,8 +17,8 @@ use axum::serve::ListenerExt;
 use bytes::Bytes;
 use protocol::{InvocationId, SandboxId};
 use serde_json::json;
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use crate::body::{self, ReadError};
 use crate::connections;
@@ -37,6 +38,9 @@ const ERROR_BYTES_MAX: usize = 256 * 1024;
 
 /// What all bodies of one sandbox may take in memory while they are read: its answer, and some reports.
 const BODIES_BYTES_MAX: usize = RESPONSE_BYTES_MAX + 8 * ERROR_BYTES_MAX;
+
+/// How long a sandbox that is dead is listened to: what it has said lies in the kernel.
+const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 
 /// How a runtime says that its answer comes piece by piece.
 const RESPONSE_MODE: &str = "lambda-runtime-function-response-mode";
@@ -95,17 +99,18 @@ pub(crate) struct RuntimeApi {
     offers: mpsc::Sender<Offer>,
     desk: Arc<Mutex<Desk>>,
     telemetry: Telemetry,
-    server: JoinHandle<()>,
+    server: AbortHandle,
 }
 
 impl RuntimeApi {
-    /// Serves it. The sandbox may be connected already: the kernel keeps its request until now.
+    /// Serves it. The sandbox may be connected already: the kernel keeps its request until now. Beside it: what to await
+    /// when the sandbox is dead, until all that it has said was heard.
     pub(crate) fn serve(
         link: Link,
         sandbox: SandboxId,
         about: About,
         messages: mpsc::Sender<Message>,
-    ) -> RuntimeApi {
+    ) -> (RuntimeApi, impl Future<Output = ()> + Send + use<>) {
         let (visitors, way_in) = link.split();
         let (offers, taken) = mpsc::channel(1); // A sandbox has one invocation at a time.
         let desk = Arc::new(Mutex::new(Desk::new(&about)));
@@ -125,10 +130,14 @@ impl RuntimeApi {
                 tracing::debug!(%error, "TCP_NODELAY");
             }
         });
-        let server = tokio::spawn(async move {
-            connections::serve_sandbox(visitors, router(call)).await;
-        });
-        RuntimeApi { offers, desk, telemetry, server }
+        let (stop, stopped) = watch::channel(false);
+        let server = tokio::spawn(connections::serve_sandbox(visitors, router(call), stopped));
+        let api = RuntimeApi { offers, desk, telemetry, server: server.abort_handle() };
+        let heard = async move {
+            stop.send_replace(true);
+            drop(tokio::time::timeout(LAST_WORDS_MAX, server).await);
+        };
+        (api, heard)
     }
 
     /// Hands over an invocation; false if the sandbox has not taken the one before.

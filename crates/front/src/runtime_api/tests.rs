@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ struct Bench {
     api: RuntimeApi,
     port: u16,
     messages: mpsc::Receiver<Message>,
+    _heard: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 async fn bench() -> Bench {
@@ -33,7 +35,8 @@ async fn bench_of(about: About) -> Bench {
     let link = Link::of_machine().await.unwrap();
     let port = link.port().unwrap();
     let (sender, messages) = mpsc::channel(16);
-    Bench { api: RuntimeApi::serve(link, SandboxId(1), about, sender), port, messages }
+    let (api, heard) = RuntimeApi::serve(link, SandboxId(1), about, sender);
+    Bench { api, port, messages, _heard: Box::pin(heard) }
 }
 
 fn an_offer(id: &str, payload: &'static str) -> Offer {

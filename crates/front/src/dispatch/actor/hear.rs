@@ -91,8 +91,12 @@ impl Actor {
         let Launched { sandbox, link, output, started, about } = launched;
         let output = Output::new(output, revision.function.name.clone(), id, self.setup.logs.clone());
         let exit = sandbox.exit();
-        self.report(async move { Message::Exited { sandbox: id, exit: exit.await } });
-        let api = RuntimeApi::serve(link, id, about, self.messages.clone());
+        let (api, heard) = RuntimeApi::serve(link, id, about, self.messages.clone());
+        self.report(async move {
+            let exit = exit.await;
+            heard.await; // An answer that it gave before it died comes before its death.
+            Message::Exited { sandbox: id, exit }
+        });
         output.tell(api.telemetry().clone());
         Held {
             api,
