@@ -1,9 +1,9 @@
 //! Trees: packages, unpacked, one folder each. A cache: what is missing is unpacked again.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Cursor, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -165,7 +165,7 @@ fn unpack(package: &[u8], root: &Path) -> Result<(), TreeError> {
     if archive.len() > TREE_ENTRIES_MAX {
         return Err(TreeError::TooLarge { what: format!("{TREE_ENTRIES_MAX} files") });
     }
-    std::fs::create_dir_all(root).map_err(failed)?;
+    make_folder(root).map_err(failed)?;
     let mut unpacking = Unpacking { root, bytes_left: TREE_BYTES_MAX, links: Vec::new() };
     for index in 0..archive.len() {
         unpacking.entry(archive.by_index(index)?)?;
@@ -193,12 +193,12 @@ impl Unpacking<'_> {
         let mode = entry.unix_mode().unwrap_or_default();
         let occupied = |error: std::io::Error| refused(&format!("cannot be made: {error}"));
         if entry.is_dir() {
-            return std::fs::create_dir_all(&path).map_err(occupied);
+            return make_folder(&path).map_err(occupied);
         }
         if name.as_os_str().is_empty() {
             return Err(refused("is no name of a file"));
         }
-        std::fs::create_dir_all(path.parent().unwrap_or(self.root)).map_err(occupied)?;
+        make_folder(path.parent().unwrap_or(self.root)).map_err(occupied)?;
         match mode & KIND_MASK {
             KIND_LINK => {
                 let mut target = Vec::new();
@@ -273,8 +273,23 @@ fn inside(name: &[u8]) -> Option<PathBuf> {
     path.components().all(|part| is_plain(&part)).then(|| parts.collect())
 }
 
-/// A new file, readable for all, executable if it was for anybody. Sandboxes may be other users.
+/// A folder that all can enter, with those above it that are missing. Its mode is set when it is there: while it is
+/// made, the umask takes away from it.
+fn make_folder(path: &Path) -> std::io::Result<()> {
+    match (std::fs::create_dir(path), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == std::io::ErrorKind::NotFound => {
+            make_folder(parent)?;
+            make_folder(path)
+        }
+        (Err(_), _) if path.is_dir() => Ok(()),
+        (made, _) => made.and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o755))),
+    }
+}
+
+/// A new file, readable for all, executable if it was for anybody, whatever the umask. Sandboxes may be other users.
 fn create(path: &Path, mode: u32) -> std::io::Result<File> {
     let mode = if mode & 0o111 == 0 { 0o644 } else { 0o755 };
-    File::options().write(true).create_new(true).mode(mode).open(path)
+    let file = File::options().write(true).create_new(true).open(path)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    Ok(file)
 }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use node::{LaunchSpec, Layout, Limits, Network, Output, Sharing, View};
@@ -79,12 +81,16 @@ impl Launcher {
         let runtime_dir = data_dir.join("runtime");
         std::fs::create_dir_all(&runtime_dir).map_err(at(&runtime_dir))?;
         let runtime_dir = runtime_dir.canonicalize().map_err(at(&runtime_dir))?;
-        let bootstrap = runtime_dir.join("bootstrap.py");
-        std::fs::write(&bootstrap, BOOTSTRAP).map_err(at(&bootstrap))?;
-        let node_bootstrap = runtime_dir.join(NODE_BOOTSTRAP);
-        std::fs::write(&node_bootstrap, include_str!("bootstrap.mjs")).map_err(at(&node_bootstrap))?;
-        let starter = runtime_dir.join(STARTER);
-        std::fs::write(&starter, extension_files::STARTER).map_err(at(&starter))?;
+        let files = [
+            ("bootstrap.py", BOOTSTRAP),
+            (NODE_BOOTSTRAP, include_str!("bootstrap.mjs")),
+            (STARTER, extension_files::STARTER),
+        ];
+        for (name, text) in files {
+            let path = runtime_dir.join(name);
+            std::fs::write(&path, text).and_then(|()| open_to_all(&path, 0o644)).map_err(at(&path))?;
+        }
+        open_to_all(&runtime_dir, 0o755).map_err(at(&runtime_dir))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
         let (region, isolation) = (config.region.clone(), config.isolation);
         let interpreters = Interpreters::new(config.python.clone());
@@ -234,6 +240,11 @@ fn sharing(function: &Function) -> Sharing {
     }
 }
 
+/// In a cell a function is another user. The mode that something is made with, the umask takes away from.
+fn open_to_all(path: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::set_permissions(path, Permissions::from_mode(mode))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,6 +297,19 @@ mod tests {
         assert_ne!(value(&a, "PYTHONHASHSEED"), value(&other, "PYTHONHASHSEED"));
         let lens = |spec: &LaunchSpec| spec.env.iter().map(|(k, v)| (k.clone(), v.len())).collect::<Vec<_>>();
         assert_eq!(lens(&a), lens(&b), "the environment of one of them would shift its stack");
+    }
+
+    #[test]
+    fn other_users_can_read_the_bundled_clients_whatever_the_umask() {
+        let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+        let bench = bench();
+        rustix::process::umask(before);
+        let runtime = bench.dir.path().join("data/runtime");
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&runtime), 0o755);
+        for name in ["bootstrap.py", NODE_BOOTSTRAP, STARTER] {
+            assert_eq!(mode(&runtime.join(name)), 0o644, "{name}");
+        }
     }
 
     #[test]

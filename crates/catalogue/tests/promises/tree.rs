@@ -71,6 +71,30 @@ fn a_package_becomes_files_folders_and_links() {
 }
 
 #[test]
+fn other_users_can_read_a_tree_whatever_the_umask() {
+    let package = zip(&[
+        ("lib/", 0o040_700, b""),
+        ("lib/part.py", 0o100_600, b"x = 1"),
+        ("deep/down/run", 0o100_700, b"#!/bin/sh"),
+    ]);
+    let bench = bench();
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let tree = bench.unpack(&package).unwrap();
+    rustix::process::umask(before);
+    for (name, expected) in [
+        ("", 0o755),
+        ("lib", 0o755),
+        ("lib/part.py", 0o644),
+        ("deep", 0o755),
+        ("deep/down", 0o755),
+        ("deep/down/run", 0o755),
+    ] {
+        let mode = tree.join(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{name}");
+    }
+}
+
+#[test]
 fn what_leads_out_is_refused() {
     let file = 0o100_644;
     let link = 0o120_777;
