@@ -136,7 +136,8 @@ impl Queue {
     }
 
     /// Takes the next event that is due, each lane in its turn. `may_run` says how many of a lane may be tried at
-    /// once. Reads the file: not for a task that must not block.
+    /// once; the queue is locked meanwhile, so it must not wait for anything. Reads the file: not for a task that must
+    /// not block.
     pub fn take(&self, now: Timestamp, may_run: &dyn Fn(&Lane) -> usize) -> Result<Taken, QueueError> {
         loop {
             let id = match self.shared.index().take(now, may_run) {

@@ -2,8 +2,8 @@
 //! then requests find it, then the old one retires.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use brain::Provisioned;
 use protocol::{FunctionName, RevisionId};
@@ -23,8 +23,11 @@ struct Inner {
     catalogue: LiveCatalogue,
     dispatch: Dispatch,
     last_revision: AtomicU64,
-    /// Held by the change under way.
-    limits: Mutex<Limits>,
+    /// Held by the change under way, also while it waits for dispatch.
+    turn: Mutex<()>,
+    /// Changed by who has the turn, and read by anyone at any time. Never held while something is awaited: the event
+    /// queue reads it where the tasks wait that dispatch waits for.
+    limits: std::sync::Mutex<Limits>,
 }
 
 impl Deployer {
@@ -33,14 +36,15 @@ impl Deployer {
             catalogue,
             dispatch,
             last_revision: AtomicU64::new(0),
-            limits: Mutex::new(Limits::new(allowance)),
+            turn: Mutex::new(()),
+            limits: std::sync::Mutex::new(Limits::new(allowance)),
         }))
     }
 
     /// From now on, `function` is this version of the function of its name. What was this version before retires: who
     /// waits for it is served by the new one, idle sandboxes go, busy ones finish first.
     pub async fn put(&self, version: Version, function: Function) -> Arc<Revision> {
-        let limits = self.0.limits.lock().await;
+        let _turn = self.0.turn.lock().await;
         let id = RevisionId(self.0.last_revision.fetch_add(1, Ordering::Relaxed) + 1);
         let revision = Arc::new(Revision { id, version, function });
         self.0.dispatch.set_revision(Arc::clone(&revision)).await;
@@ -48,7 +52,7 @@ impl Deployer {
         let before = self.0.catalogue.change(|snapshot| {
             snapshot.entry(name).or_default().versions.insert(version, Arc::clone(&revision))
         });
-        let provisioned = limits.provisioned(&revision.function.name, version);
+        let provisioned = self.limits().provisioned(&revision.function.name, version);
         if provisioned > 0 {
             self.0.dispatch.provision(id, provisioned).await;
         }
@@ -70,8 +74,8 @@ impl Deployer {
 
     /// Removes one version, if there is one: who waits for it is told so.
     pub async fn remove_version(&self, name: &FunctionName, version: Version) {
-        let mut limits = self.0.limits.lock().await;
-        limits.remove_version(name, version);
+        let _turn = self.0.turn.lock().await;
+        self.limits().remove_version(name, version);
         let removed = self.change_names(name, |names| names.versions.remove(&version));
         if let Some(revision) = removed.flatten() {
             self.0.dispatch.retire(revision.id, None).await;
@@ -80,8 +84,8 @@ impl Deployer {
 
     /// Removes a function with all its versions and aliases, if there is one.
     pub async fn remove(&self, name: &FunctionName) {
-        let mut limits = self.0.limits.lock().await;
-        limits.remove(name);
+        let _turn = self.0.turn.lock().await;
+        self.limits().remove(name);
         self.0.dispatch.set_reserved(name.clone(), None).await;
         let removed = self.0.catalogue.change(|snapshot| snapshot.remove(name));
         for revision in removed.into_iter().flat_map(|names| names.versions.into_values()) {
@@ -92,20 +96,15 @@ impl Deployer {
     /// Reserves so much of the allowance for this function, which gets no more; `None`: it shares what is
     /// left. Of use to functions that have Lambda's limits only.
     pub async fn reserve(&self, name: &FunctionName, wanted: Option<usize>) -> Result<(), LimitError> {
-        let mut limits = self.0.limits.lock().await;
-        limits.reserve(name, wanted)?;
+        let _turn = self.0.turn.lock().await;
+        self.limits().reserve(name, wanted)?;
         self.0.dispatch.set_reserved(name.clone(), wanted).await;
         Ok(())
     }
 
     /// What is reserved for this function.
-    pub async fn reserved(&self, name: &FunctionName) -> Option<usize> {
-        self.0.limits.lock().await.reserved(name)
-    }
-
-    /// The same, where one may block.
-    pub(crate) fn reserved_blocking(&self, name: &FunctionName) -> Option<usize> {
-        self.0.limits.blocking_lock().reserved(name)
+    pub fn reserved(&self, name: &FunctionName) -> Option<usize> {
+        self.limits().reserved(name)
     }
 
     /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
@@ -117,10 +116,10 @@ impl Deployer {
         version: Version,
         wanted: usize,
     ) -> Result<(), LimitError> {
-        let mut limits = self.0.limits.lock().await;
+        let _turn = self.0.turn.lock().await;
         match self.revision(name, version) {
             Some(revision) => {
-                limits.provision(name, version, wanted)?;
+                self.limits().provision(name, version, wanted)?;
                 self.0.dispatch.provision(revision.id, wanted).await;
                 Ok(())
             }
@@ -135,8 +134,8 @@ impl Deployer {
         name: &FunctionName,
         wanted: &BTreeMap<Version, usize>,
     ) -> Result<(), LimitError> {
-        let mut limits = self.0.limits.lock().await;
-        limits.provision_all(name, wanted)?;
+        let _turn = self.0.turn.lock().await;
+        self.limits().provision_all(name, wanted)?;
         for (version, wanted) in wanted {
             if let Some(revision) = self.revision(name, *version) {
                 self.0.dispatch.provision(revision.id, *wanted).await;
@@ -146,11 +145,11 @@ impl Deployer {
     }
 
     /// Whether this can be promised. Nothing is.
-    pub(crate) async fn check(
+    pub(crate) fn check(
         &self,
         promise: impl FnOnce(&mut Limits) -> Result<(), LimitError>,
     ) -> Result<(), LimitError> {
-        promise(&mut self.0.limits.lock().await.clone())
+        promise(&mut self.limits().clone())
     }
 
     /// How far that is; `None`: there is no such version.
@@ -160,8 +159,12 @@ impl Deployer {
     }
 
     /// The allowance: how much there is, and how much of it is not reserved.
-    pub async fn allowance(&self) -> Allowance {
-        self.0.limits.lock().await.allowance()
+    pub fn allowance(&self) -> Allowance {
+        self.limits().allowance()
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.0.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn revision(&self, name: &FunctionName, version: Version) -> Option<Arc<Revision>> {
@@ -170,5 +173,24 @@ impl Deployer {
 
     fn change_names<T>(&self, name: &FunctionName, change: impl FnOnce(&mut Names) -> T) -> Option<T> {
         self.0.catalogue.change(|snapshot| snapshot.get_mut(name).map(change))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn limits_are_read_while_a_change_waits_for_dispatch() {
+        let deployer = Deployer::new(LiveCatalogue::default(), Dispatch::stalled(), 10);
+        let name: FunctionName = "f".parse().unwrap();
+        let (changing, of) = (deployer.clone(), name.clone());
+        let change = tokio::spawn(async move { changing.reserve(&of, Some(3)).await });
+        while deployer.reserved(&name).is_none() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!change.is_finished(), "dispatch does not hear of it");
+        assert_eq!(deployer.allowance().unreserved, 7);
+        change.abort();
     }
 }

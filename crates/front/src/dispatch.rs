@@ -102,6 +102,16 @@ impl Dispatch {
         Dispatch { messages }
     }
 
+    /// One that hears nothing, ever: who tells it something waits.
+    #[cfg(test)]
+    pub(crate) fn stalled() -> Dispatch {
+        let (messages, inbox) = mpsc::channel(1);
+        let (reply, _) = oneshot::channel();
+        messages.try_send(Message::Shutdown { reply }).unwrap();
+        std::mem::forget(inbox); // Open, though nobody reads.
+        Dispatch { messages }
+    }
+
     /// Has a revision answer, or whoever has succeeded it.
     pub(crate) async fn invoke(&self, request: Request) -> Ended {
         self.begin(request).await.whole().await

@@ -11,7 +11,7 @@ use crate::aws_error::AwsError;
 
 pub(super) fn settings(control: &Control, _: &Call) -> Result<Answer, AwsError> {
     let reader = control.store.read()?;
-    let allowance = tokio::runtime::Handle::current().block_on(control.deployer.allowance());
+    let allowance = control.deployer.allowance();
     let functions: std::collections::BTreeSet<_> =
         reader.all::<VersionRecord>()?.records.into_iter().map(|(name, ..)| name).collect();
     Ok(json!({

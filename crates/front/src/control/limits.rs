@@ -41,8 +41,7 @@ impl Control {
     /// Fails if the records ask for more sandboxes than may be kept ready.
     pub(super) fn check_provision(&self, look: &impl Look, name: &FunctionName) -> Result<(), AwsError> {
         let wanted = wanted(look, name)?;
-        let check = self.deployer.check(|limits| limits.provision_all(name, &wanted));
-        Ok(Handle::current().block_on(check)?)
+        Ok(self.deployer.check(|limits| limits.provision_all(name, &wanted))?)
     }
 }
 

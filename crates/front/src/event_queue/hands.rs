@@ -39,7 +39,7 @@ pub(crate) trait EventHands: Send + Sync + 'static {
     fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt>;
     /// What was set for the events of this function, or this version or alias; why that cannot be said.
     fn config(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Result<EventConfig, String>>;
-    /// How many events of a function may be tried at once. May block.
+    /// How many events of a function may be tried at once. Waits for nothing.
     fn may_run(&self, name: &FunctionName) -> usize;
 }
 
@@ -113,6 +113,6 @@ impl EventHands for Routes {
     fn may_run(&self, name: &FunctionName) -> usize {
         let revision = self.catalogue.resolve(name, None, || 0.0);
         let own = revision.and_then(|revision| revision.function.concurrency).unwrap_or(self.concurrency);
-        self.deployer.reserved_blocking(name).map_or(own, |reserved| reserved.min(own)).max(1)
+        self.deployer.reserved(name).map_or(own, |reserved| reserved.min(own)).max(1)
     }
 }
