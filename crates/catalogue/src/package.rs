@@ -116,10 +116,12 @@ pub struct Packages {
 }
 
 impl Packages {
-    /// Those in this folder, which is made if it is not there.
+    /// Those in this folder, which is made if it is not there, and is for its owner only.
     pub fn open(folder: &Path) -> Result<Self, PackageError> {
         let failed = |source| PackageError::Folder { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
+        std::fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+            .map_err(failed)?;
         let store = LocalFileSystem::new_with_prefix(folder)?.with_fsync(true);
         Ok(Self { store, folder: folder.to_owned() })
     }

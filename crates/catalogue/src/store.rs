@@ -143,6 +143,9 @@ impl CatalogueStore {
         if !path.exists() {
             create(path)?;
         }
+        // It holds people's environments: also where others can enter its folder.
+        let io = |source| StoreError::Io { path: path.to_owned(), source };
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).map_err(io)?;
         let path = path.to_owned();
         Self::open_by(Box::new(move || {
             let database = open(&path)?;

@@ -78,6 +78,8 @@ impl Trees {
     pub fn open(folder: &Path) -> Result<Self, TreeError> {
         let failed = |source| TreeError::Io { path: folder.to_owned(), source };
         std::fs::create_dir_all(folder).map_err(failed)?;
+        // Sandboxes come to their tree by a mount, not through here.
+        std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(failed)?;
         let folder = folder.canonicalize().map_err(failed)?;
         let boot = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
         if boot.is_empty() || std::fs::read_to_string(folder.join(BOOT_FILE)).ok().as_ref() != Some(&boot) {

@@ -131,6 +131,9 @@ pub(crate) fn file(path: &Path) -> Opener {
         if !exists {
             create(&path)?;
         }
+        // It holds payloads: also where others can enter its folder.
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .map_err(|source| OpenError::Io { path: path.clone(), source })?;
         // redb trusts what it reads unless it is told to check, and a check costs one pass over the file.
         let opened = std::panic::catch_unwind(|| {
             let mut builder = Builder::new();

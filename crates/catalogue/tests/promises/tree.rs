@@ -95,6 +95,23 @@ fn other_users_can_read_a_tree_whatever_the_umask() {
 }
 
 #[test]
+fn nothing_is_for_other_users_in_a_folder_that_they_can_enter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["trees", "packages"] {
+        std::fs::create_dir(path(name)).unwrap();
+        std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    Trees::open(&path("trees")).unwrap();
+    catalogue::Packages::open(&path("packages")).unwrap();
+    drop(catalogue::CatalogueStore::open(&path("catalogue.redb")).unwrap());
+    for name in ["trees", "packages", "catalogue.redb"] {
+        let mode = path(name).metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+}
+
+#[test]
 fn what_leads_out_is_refused() {
     let file = 0o100_644;
     let link = 0o120_777;

@@ -28,7 +28,11 @@ async fn a_file_is_opened_again_with_all_that_was_in_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.redb");
     let events = filled(&path).await;
+    let open_to_all = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(&path, open_to_all).unwrap();
     let queue = Queue::open(&path, Bounds::default(), NOW).unwrap();
+    let permissions = std::fs::metadata(&path).unwrap().permissions();
+    assert_eq!(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777, 0o600);
     assert_eq!(count(&queue), events);
 }
 

@@ -22,15 +22,15 @@ const PRELUDE_END: [u8; 8] = [0; 8];
 /// Status and headers may have so many bytes: what servers take as headers, and more.
 const PRELUDE_BYTES_MAX: usize = 64 * 1024;
 
-/// An answer that says how it is to be read.
+/// An answer that says how it is to be read. What is null is as if it were not there: serializers write all fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Answer {
     status_code: Option<u16>,
-    headers: Map<String, Value>,
-    cookies: Vec<String>,
+    headers: Option<Map<String, Value>>,
+    cookies: Option<Vec<String>>,
     body: Option<String>,
-    is_base64_encoded: bool,
+    is_base64_encoded: Option<bool>,
 }
 
 /// An answer that came whole.
@@ -61,7 +61,8 @@ fn of_payload(payload: Bytes) -> Response {
 
 fn of_answer(mut answer: Answer) -> Response {
     let body = answer.body.take().unwrap_or_default();
-    let body = if answer.is_base64_encoded { base64::decode(body.as_bytes()) } else { Some(body.into()) };
+    let is_base64 = answer.is_base64_encoded.unwrap_or_default();
+    let body = if is_base64 { base64::decode(body.as_bytes()) } else { Some(body.into()) };
     let Some(body) = body else { return bad_gateway() };
     respond(answer, body.into()).unwrap_or_else(bad_gateway)
 }
@@ -85,8 +86,8 @@ fn respond(answer: Answer, body: Body) -> Option<Response> {
     *response.status_mut() = StatusCode::from_u16(answer.status_code.unwrap_or(200)).ok()?;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    set_headers(headers, answer.headers)?;
-    for cookie in answer.cookies {
+    set_headers(headers, answer.headers.unwrap_or_default())?;
+    for cookie in answer.cookies.unwrap_or_default() {
         headers.append(header::SET_COOKIE, HeaderValue::try_from(cookie).ok()?);
     }
     Some(response)
@@ -193,6 +194,10 @@ mod tests {
         assert_eq!(headers.get_all(header::SET_COOKIE).iter().count(), 2);
         assert_eq!(headers.get(header::CONTENT_LENGTH), None);
         check(json!({"statusCode": 204}), 204, "application/json", "").await;
+        let nothing = json!({
+            "statusCode": 200, "headers": null, "cookies": null, "body": null, "isBase64Encoded": null,
+        });
+        check(nothing, 200, "application/json", "").await;
     }
 
     #[tokio::test]
