@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use actor::{Launched, Setup};
 pub(crate) use operator::{Done, OperateError, Verb};
 
-use crate::catalogue::Revision;
+use crate::catalogue::{LiveCatalogue, Revision};
+use crate::invoke::random_share;
 use crate::log::TailSlot;
 use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeEvent;
@@ -26,6 +27,9 @@ use crate::stream::Reply;
 /// Messages that may wait for the actor, which handles one in microseconds. Senders wait when it is full, and
 /// none of them is waited for by the actor.
 const MESSAGES_MAX: usize = 1024;
+
+/// So many revisions may be removed from under one invocation before it fails; each removal is a call of a client.
+const REMOVALS_MAX: usize = 16;
 
 /// One invocation, as the door passes it on.
 #[derive(Clone, Debug)]
@@ -112,17 +116,27 @@ impl Dispatch {
         Dispatch { messages }
     }
 
-    /// Has a revision answer, or whoever has succeeded it.
-    pub(crate) async fn invoke(&self, request: Request) -> Ended {
-        self.begin(request).await.whole().await
-    }
-
-    /// The same, piece by piece if the function likes.
-    pub(crate) async fn begin(&self, request: Request) -> Reply {
+    /// Has a revision answer, or whoever has succeeded it; piece by piece if the function likes.
+    async fn begin(&self, request: Request) -> Reply {
         let revision = Arc::clone(&request.revision);
         let outcome = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
         let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
         asked.unwrap_or_else(|| Reply::Whole(Ended { outcome: outcome(), revision }))
+    }
+
+    /// The same for whoever named an alias or a version: is the revision removed while the request is on its way or
+    /// waits, it goes to whoever answers under that name by then. `Removed` means that nobody does.
+    pub(crate) async fn begin_as_named(&self, catalogue: &LiveCatalogue, mut request: Request) -> Reply {
+        for _ in 1..REMOVALS_MAX {
+            let reply = self.begin(request.clone()).await;
+            let Reply::Whole(Ended { outcome: Outcome::Removed, .. }) = &reply else { return reply };
+            let (name, qualifier) = (&request.revision.function.name, request.qualifier.as_deref());
+            match catalogue.resolve(name, qualifier, random_share) {
+                Some(found) if found.id != request.revision.id => request.revision = found,
+                _ => return reply,
+            }
+        }
+        self.begin(request).await
     }
 
     /// Takes invocations for this revision, from this call on.

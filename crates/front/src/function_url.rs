@@ -185,20 +185,20 @@ impl FunctionUrls {
         let request =
             self.door.request_with(invocation, (name, url.qualifier.as_deref()), &head.headers, event);
         let reply = match request {
-            Ok(request) => self.door.dispatch().begin(request).await,
+            Ok(request) => self.door.begin(request).await,
             Err(error) => return error.into_response(),
         };
         match (url.settings.mode, reply) {
             (InvokeMode::ResponseStream, Reply::Stream(stream)) => answer::of_stream(stream, place).await,
-            (mode, reply) => self.whole(mode, reply.whole().await),
+            (mode, reply) => self.whole(mode, reply.whole().await, url.qualifier.as_deref()),
         }
     }
 }
 
 impl FunctionUrls {
     /// The response to an answer that came whole. What did not come as pieces goes out as it is, where pieces do.
-    fn whole(&self, mode: InvokeMode, ended: Ended) -> Response {
-        match (self.door.refusal(&ended), ended.outcome) {
+    fn whole(&self, mode: InvokeMode, ended: Ended, qualifier: Option<&str>) -> Response {
+        match (self.door.refusal(&ended, qualifier), ended.outcome) {
             (Some(refusal), _) => refusal.into_response(),
             (None, Outcome::Answer { payload, content_type }) if mode == InvokeMode::ResponseStream => {
                 answer::raw(content_type, payload)

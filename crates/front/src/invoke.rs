@@ -22,6 +22,7 @@ use crate::log::{TailSlot, request_span};
 use crate::names::{self, FunctionRef};
 use crate::outcome::Outcome;
 use crate::room::{Place, Room};
+use crate::stream::Reply;
 
 /// What Lambda takes as a request.
 pub(crate) const REQUEST_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -106,7 +107,8 @@ impl Door {
         match kind.as_ref().map(HeaderValue::as_bytes) {
             None | Some(b"RequestResponse") => {
                 request.tail = tail.clone();
-                let response = self.response(self.dispatch.invoke(request).await)?;
+                let named = request.qualifier.clone();
+                let response = self.response(self.begin(request).await.whole().await, named.as_deref())?;
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
@@ -125,8 +127,9 @@ impl Door {
         Ok(self.room.enter()?)
     }
 
-    pub(crate) fn dispatch(&self) -> &Dispatch {
-        &self.dispatch
+    /// Has it answered by whoever has the name that the client called.
+    pub(crate) async fn begin(&self, request: Request) -> Reply {
+        self.dispatch.begin_as_named(&self.catalogue, request).await
     }
 
     /// What is to be done for a request as it came in.
@@ -167,19 +170,18 @@ impl Door {
         AwsError::not_found(format!("Function not found: {}{suffix}", arn(&self.region, name)))
     }
 
-    /// Why there is no answer to be read from the outcome; `None`: there is.
-    pub(crate) fn refusal(&self, ended: &Ended) -> Option<AwsError> {
-        let Revision { version, function, .. } = &*ended.revision;
+    /// Why there is no answer to be read from the outcome; `None`: there is. `qualifier`: what the client named.
+    pub(crate) fn refusal(&self, ended: &Ended, qualifier: Option<&str>) -> Option<AwsError> {
         Some(match &ended.outcome {
             Outcome::Answer { .. } | Outcome::FunctionError { .. } => return None,
             Outcome::Throttled(throttle) => AwsError::throttled(*throttle),
-            Outcome::Removed => self.not_found(&function.name, Some(&version.to_string())),
+            Outcome::Removed => self.not_found(&ended.revision.function.name, qualifier),
             Outcome::ServiceError { message } => AwsError::service(message.clone()),
         })
     }
 
-    fn response(&self, ended: Ended) -> Result<Response, AwsError> {
-        if let Some(refusal) = self.refusal(&ended) {
+    fn response(&self, ended: Ended, qualifier: Option<&str>) -> Result<Response, AwsError> {
+        if let Some(refusal) = self.refusal(&ended, qualifier) {
             return Err(refusal);
         }
         let (payload, content_type, error) = match ended.outcome {

@@ -38,8 +38,9 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
     if is_dry {
         return Ok(axum::http::StatusCode::NO_CONTENT.into_response());
     }
-    let (version, events) = match door.dispatch().begin(request).await {
-        Reply::Whole(ended) => match door.refusal(&ended) {
+    let named = request.qualifier.clone();
+    let (version, events) = match door.begin(request).await {
+        Reply::Whole(ended) => match door.refusal(&ended, named.as_deref()) {
             Some(refusal) => return Err(refusal),
             None => (ended.revision.version, Body::from(whole(ended, tail.as_ref()))),
         },

@@ -54,26 +54,21 @@ pub(crate) struct Routes {
     pub(crate) concurrency: usize,
 }
 
-impl Routes {
-    /// Nothing answers under this name. A function that could not be brought back when the server started is there
-    /// still, and its events wait for the next start.
-    fn of_unserved(&self, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt> {
-        let (configs, name, qualifier) =
-            (Arc::clone(&self.configs), name.clone(), qualifier.map(str::to_owned));
-        let known = tokio::task::spawn_blocking(move || configs.knows(&name, qualifier.as_deref()));
-        Box::pin(async move {
-            match known.await {
-                Ok(Ok(false)) => Attempt::NoFunction,
-                _ => Attempt::Refused,
-            }
-        })
+/// Nobody answers under this name. A function that could not be brought back when the server started is there still,
+/// and its events wait for the next start.
+async fn unserved(configs: Arc<dyn EventLookup>, name: FunctionName, qualifier: Option<String>) -> Attempt {
+    let known = tokio::task::spawn_blocking(move || configs.knows(&name, qualifier.as_deref()));
+    match known.await {
+        Ok(Ok(false)) => Attempt::NoFunction,
+        _ => Attempt::Refused,
     }
 }
 
 impl EventHands for Routes {
     fn invoke(&self, event: &Event, name: &FunctionName, qualifier: Option<&str>) -> Work<Attempt> {
         let Some(revision) = self.catalogue.resolve(name, qualifier, crate::invoke::random_share) else {
-            return self.of_unserved(name, qualifier);
+            let configs = Arc::clone(&self.configs);
+            return Box::pin(unserved(configs, name.clone(), qualifier.map(str::to_owned)));
         };
         let request = Request {
             invocation: event.invocation.clone(),
@@ -85,14 +80,19 @@ impl EventHands for Routes {
             cognito_identity: None,
             tail: None,
         };
-        let dispatch = self.dispatch.clone();
+        let (dispatch, catalogue, configs) =
+            (self.dispatch.clone(), self.catalogue.clone(), Arc::clone(&self.configs));
+        let (name, qualifier) = (name.clone(), request.qualifier.clone());
         Box::pin(async move {
-            let ended = dispatch.invoke(request).await;
+            let ended = dispatch.begin_as_named(&catalogue, request).await.whole().await;
             let version = ended.revision.version.to_string();
             match ended.outcome {
                 Outcome::Answer { payload, .. } => Attempt::Answered(Answer { payload, version }),
                 Outcome::FunctionError { payload, .. } => Attempt::Failed(Answer { payload, version }),
-                Outcome::Removed => Attempt::NoFunction,
+                Outcome::Removed if catalogue.resolve(&name, qualifier.as_deref(), || 0.0).is_some() => {
+                    Attempt::Refused // Removed again and again; there is one now.
+                }
+                Outcome::Removed => unserved(configs, name, qualifier).await,
                 refused @ (Outcome::Throttled(_) | Outcome::ServiceError { .. }) => {
                     tracing::debug!(?refused, "an event waits");
                     Attempt::Refused

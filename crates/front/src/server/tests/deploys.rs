@@ -23,6 +23,18 @@ def lambda_handler(event, context):
     }
 "#;
 
+/// Says with a file that it began, and waits for another.
+const MARKS: &str = r#"
+import os, time
+def lambda_handler(event, context):
+    for name in ("began", "wait_for"):
+        if name == "began" and name in event:
+            open(event[name], "w").close()
+        while name in event and not os.path.exists(event[name]):
+            time.sleep(0.005)
+    return {}
+"#;
+
 impl Bench {
     /// The function `f` as its folder has it, but for the number of its deploy.
     pub(super) fn deploy(&self, number: u64) -> Function {
@@ -114,4 +126,75 @@ async fn what_is_removed_is_not_found_and_its_sandboxes_go() {
         assert!(tokio::time::Instant::now() < deadline, "its sandbox stays");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Callers of the alias `live`.
+impl Bench {
+    fn call_live(
+        &self,
+        began: &str,
+        headers: &'static [(&'static str, &'static str)],
+        wait: bool,
+    ) -> JoinHandle<Seen> {
+        let path = |name: &str| self.dir.path().join(name);
+        let mut event = json!({ "began": path(began) });
+        if wait {
+            event["wait_for"] = json!(path(&format!("{began}-go")));
+        }
+        let addr = self.server.addr().unwrap();
+        tokio::spawn(async move { send(addr, "f:live", headers, event.to_string().into()).await })
+    }
+
+    async fn until_there(&self, name: &str) {
+        let deadline = tokio::time::Instant::now() + WAIT_MAX;
+        while !self.dir.path().join(name).exists() {
+            assert!(tokio::time::Instant::now() < deadline, "never: {name}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn publish(&self, number: u64) {
+        let (deployer, version) = (self.server.deployer(), Version::Number(number));
+        deployer.put(version, self.deploy(number)).await;
+        assert!(deployer.put_alias(&"f".parse().unwrap(), "live".to_owned(), Alias { version, also: None }));
+    }
+}
+
+#[tokio::test]
+async fn who_names_an_alias_is_served_though_the_version_that_it_stood_for_is_deleted() {
+    const EVENT: &[(&str, &str)] = &[("x-amz-invocation-type", "Event")];
+    let bench = bench_with(MARKS, "timeout_s = 60\nconcurrency = 1", |_| {}).await;
+    let name = "f".parse().unwrap();
+    bench.publish(1).await;
+    for number in 1..=3 {
+        let served = bench.call_live(&format!("served-{number}"), &[], true);
+        bench.until_there(&format!("served-{number}")).await;
+        let waiting = bench.call_live(&format!("waiting-{number}"), &[], false);
+        let event = bench.call_live(&format!("event-{number}"), EVENT, false);
+        bench.until("both wait", |record| record.queued == 2).await;
+        bench.publish(number + 1).await;
+        bench.server.deployer().remove_version(&name, Version::Number(number)).await;
+        let seen = waiting.await.unwrap();
+        let next = (number + 1).to_string();
+        assert_eq!(
+            (seen.status, seen.header("x-amz-executed-version")),
+            (200, Some(next.as_str())),
+            "{seen:?}"
+        );
+        assert_eq!(event.await.unwrap().status, 202);
+        bench.until_there(&format!("event-{number}")).await;
+        bench.release(&format!("served-{number}-go"));
+        assert_eq!(served.await.unwrap().status, 200);
+    }
+    let served = bench.call_live("last", &[], true);
+    bench.until_there("last").await;
+    let waiting = bench.call_live("never", &[], false);
+    bench.until("it waits", |record| record.queued == 1).await;
+    bench.server.deployer().remove_alias(&name, "live");
+    bench.server.deployer().remove_version(&name, Version::Number(4)).await;
+    let seen = waiting.await.unwrap();
+    assert_eq!(seen.status, 404);
+    assert!(seen.body["Message"].as_str().unwrap().ends_with(":function:f:live"), "{seen:?}");
+    bench.release("last-go");
+    assert_eq!(served.await.unwrap().status, 200);
 }
