@@ -16,6 +16,7 @@ use futures_util::stream;
 
 use crate::aws_error::AwsError;
 use crate::body;
+use crate::connections::Caller;
 use crate::keys::Keys;
 use crate::room::{Place, Room};
 use crate::sigv4::{self, Claim, Denied};
@@ -56,7 +57,7 @@ impl Access {
             AwsError::service("the server cannot read its keys: its log says why".to_owned())
         })?;
         if keys.is_empty() && self.is_loopback {
-            return check_local(request.headers()).map(|()| request);
+            return check_local(&request).map(|()| request);
         }
         let (parts, body) = request.into_parts();
         let claim = Claim::read(&parts)?;
@@ -93,9 +94,19 @@ async fn pass(State(access): State<Access>, request: Request, next: Next) -> Res
     }
 }
 
+/// Whoever is on this machine may call, but functions and web pages.
+fn check_local(request: &Request) -> Result<(), AwsError> {
+    if request.extensions().get() == Some(&Caller::Function) {
+        let message = "a function may not call this server without a key, and who calls by IPv6 cannot be told from \
+                       one: `dormouse key add` makes keys";
+        return Err(AwsError::denied("AccessDeniedException", message.to_owned()));
+    }
+    check_headers(request.headers())
+}
+
 /// A web page can make a browser send requests to this machine. It cannot make it lie about where the page is from,
 /// nor, if its name was made to point here, about what it believes to talk to.
-fn check_local(headers: &HeaderMap) -> Result<(), AwsError> {
+fn check_headers(headers: &HeaderMap) -> Result<(), AwsError> {
     let host = headers.get(header::HOST).map(|value| value.to_str().unwrap_or("."));
     if let Some(host) = host.filter(|host| !is_local(host)) {
         let message = format!("{host:?} is no name of this machine: use 127.0.0.1 or localhost, or a key");
@@ -134,7 +145,7 @@ mod tests {
         if let Some(origin) = origin {
             headers.insert("origin", origin.parse().unwrap());
         }
-        assert_eq!(check_local(&headers).is_ok(), expected, "{host} {origin:?}");
+        assert_eq!(check_headers(&headers).is_ok(), expected, "{host} {origin:?}");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::hands::NodeHands;
+
 /// How long a connection may stand open without the whole head of a request: between two requests, too.
 const HEAD_MAX: Duration = Duration::from_secs(60);
 
@@ -29,8 +32,43 @@ const SANDBOX_CONNECTIONS_MAX: usize = 256;
 /// How long nobody is let in when the system has no files left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// No function in a cell.
+    Other,
+    /// A function in a cell, or nobody can say.
+    Function,
+}
+
+/// Asked once for each connection.
+type Node = Option<Arc<dyn NodeHands>>;
+
+async fn caller(node: Node, stream: &TcpStream, from: SocketAddr) -> Caller {
+    let Some(node) = node else { return Caller::Other };
+    let addresses = stream.local_addr().map(|to| (canonical(from), canonical(to)));
+    let Ok((Some(from), Some(to))) = addresses else { return Caller::Function };
+    match tokio::task::spawn_blocking(move || node.is_of_cell(from, to)).await {
+        Ok(Ok(false)) => Caller::Other,
+        Ok(Ok(true)) => Caller::Function,
+        Ok(Err(error)) => {
+            tracing::warn!(%from, %error, "the kernel does not say whose a connection is");
+            Caller::Function
+        }
+        Err(_) => Caller::Function, // The server is ending.
+    }
+}
+
+/// `None`: the kernel is not asked about connections of IPv6.
+fn canonical(address: SocketAddr) -> Option<SocketAddrV4> {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// Serves until it is to stop, and then until what is under way is answered. Dropping it cuts everybody off.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, node: Node, stopped: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(router);
     let mut stop = std::pin::pin!(ended(stopped.clone()));
     let mut connections = JoinSet::new();
@@ -38,7 +76,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stopped: watch:
         tokio::select! {
             accepted = listener.accept(), if connections.len() < CONNECTIONS_MAX => match accepted {
                 Ok((stream, peer)) => {
-                    connections.spawn(connection(stream, peer, service.clone(), stopped.clone()));
+                    connections.spawn(connection(stream, peer, service.clone(), node.clone(), stopped.clone()));
                 }
                 Err(error) => {
                     tracing::debug!(%error, "accept");
@@ -57,15 +95,18 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     router: TowerToHyperService<Router>,
+    node: Node,
     stopped: watch::Receiver<bool>,
 ) {
     // Head and body are two writes: Nagle's algorithm would hold the second back for 40 ms.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY");
     }
+    let caller = caller(node, &stream, peer).await; // Before anything of it is read.
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(caller);
         router.call(request)
     });
     let mut http = http1::Builder::new();
@@ -129,7 +170,7 @@ mod tests {
         let (_stop, stopped) = watch::channel(false);
         let router =
             Router::new().fallback(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.ip().to_string());
-        tokio::spawn(serve(listener, router, stopped));
+        tokio::spawn(serve(listener, router, None, stopped));
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(sent.as_bytes()).await.unwrap();
         let mut text = String::new();

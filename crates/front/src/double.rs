@@ -40,6 +40,8 @@ pub(crate) struct Faults {
     pub(crate) sleep: AtomicBool,
     pub(crate) wake: AtomicBool,
     pub(crate) not_ready: AtomicBool,
+    /// Whoever connects is taken for a function.
+    pub(crate) of_cell: AtomicBool,
     /// Once: the sandbox is found dead when it is to get an invocation.
     pub(crate) begin_once: AtomicBool,
 }
@@ -92,6 +94,10 @@ impl Drop for KillAll {
 }
 
 impl NodeHands for Double {
+    fn is_of_cell(&self, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
+        Ok(self.0.faults.of_cell.load(SeqCst))
+    }
+
     fn sandbox(&self, _id: SandboxId) -> Option<Arc<dyn SandboxHands>> {
         None // Every sandbox here was launched by dispatch.
     }

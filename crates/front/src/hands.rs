@@ -21,6 +21,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
     fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError>;
     fn sandboxes(&self) -> Vec<SandboxRecord>;
     fn sandbox(&self, id: SandboxId) -> Option<Arc<dyn SandboxHands>>;
+    fn is_of_cell(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
     fn record(&self) -> NodeRecord;
     fn not_ready(&self) -> Option<String>;
 }
@@ -44,6 +45,10 @@ pub(crate) trait SandboxHands: Send + Sync + 'static {
 }
 
 impl NodeHands for Node {
+    fn is_of_cell(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+        Node::is_of_cell(self, from, to)
+    }
+
     fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError> {
         Ok(Arc::new(Node::launch(self, spec)?))
     }

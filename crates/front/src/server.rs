@@ -112,12 +112,13 @@ impl Server {
         let metrics_addr = listeners.metrics.as_ref().map(|(_, addr)| *addr);
         let (close_watch, open) = watch::channel(false);
         let watching =
-            listeners.metrics.map(|(listener, _)| spawn_door(listener, watch.clone().router(), open));
+            listeners.metrics.map(|(listener, _)| spawn_door(listener, watch.clone().router(), None, open));
+        let callers = Arc::clone(&node);
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs: logs.clone() }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
-            spawn_door(listener, router, stopped.clone())
+            spawn_door(listener, router, Some(Arc::clone(&callers)), stopped.clone())
         });
         Ok(Server {
             addr,
@@ -203,8 +204,13 @@ impl Listeners {
 }
 
 /// A task for a door on TCP.
-fn spawn_door(listener: TcpListener, router: Router, stopped: watch::Receiver<bool>) -> JoinHandle<()> {
-    tokio::spawn(connections::serve(listener, router, stopped))
+fn spawn_door(
+    listener: TcpListener,
+    router: Router,
+    node: Option<Arc<dyn NodeHands>>,
+    stopped: watch::Receiver<bool>,
+) -> JoinHandle<()> {
+    tokio::spawn(connections::serve(listener, router, node, stopped))
 }
 
 /// What follows the id in the hosts of function URLs. Names below `localhost` need no name server.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use linux::socket_owner::Witness;
+use linux::socket_owner::{SocketOwner, Witness};
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
@@ -147,6 +147,11 @@ impl Sandbox {
     pub fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
         let owner = witness.of_connection(from, to)?;
         Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
+    }
+
+    /// Whether it is in a cell, and the socket is one of its processes'.
+    pub(crate) fn is_cell_with(&self, socket: SocketOwner) -> bool {
+        self.inner.family.keeper.is_some() && self.inner.family.has_socket(socket)
     }
 
     /// Where it stands.

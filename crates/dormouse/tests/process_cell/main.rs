@@ -105,6 +105,39 @@ fn an_intruder_on_the_machines_network_sees_no_more_of_others() {
     intrude("host");
 }
 
+/// Asks the server itself for what another function is given.
+const ASKS: &str = r#"
+import http.client
+
+def lambda_handler(event, context):
+    client = http.client.HTTPConnection("127.0.0.1", event["port"], timeout=10)
+    client.request(event["method"], event["path"], body=event["body"])
+    reply = client.getresponse()
+    return [reply.status, reply.read().decode()]
+"#;
+
+#[test]
+fn a_function_on_the_machines_network_cannot_use_the_server() {
+    let ground = Ground::new();
+    ground.function("victim", VICTIM, "[environment]\nTOKEN = 'of-the-victim'\n");
+    ground.function("asks", ASKS, "timeout_s = 30\n");
+    let server = Server::start_with(&ground, in_network("host"));
+    for (method, path, body) in [
+        ("GET", "/2015-03-31/functions/victim/configuration", ""),
+        ("GET", "/2015-03-31/functions", ""),
+        ("POST", "/2015-03-31/functions/victim/invocations", "{}"),
+    ] {
+        let port = server.address.port();
+        let event = json!({ "port": port, "method": method, "path": path, "body": body });
+        let said = server.invoke("asks", &event).answer();
+        assert_eq!(said[0], 403, "{method} {path}: {said}");
+        assert!(!said[1].as_str().unwrap().contains("of-the-victim"), "{said}");
+    }
+    assert!(server.sandboxes_of("victim").is_empty());
+    assert_eq!(server.request("GET /2015-03-31/functions").unwrap().status, 200, "we may");
+    server.stop();
+}
+
 #[track_caller]
 fn intrude(network: &'static str) {
     let ground = Ground::new();

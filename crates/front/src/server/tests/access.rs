@@ -174,3 +174,17 @@ async fn a_page_of_somebody_elses_does_not_come_in() {
     assert_eq!((seen.status, seen.header("x-amzn-errortype")), (403, Some("AccessDeniedException")));
     assert!(bench.node.calls().is_empty());
 }
+
+#[tokio::test]
+async fn a_function_does_not_come_in_without_a_key() {
+    let bench = bench("[url]\nauth = 'NONE'", |_| {}).await;
+    let addr = bench.server.addr().unwrap();
+    bench.node.faults().of_cell.store(true, SeqCst);
+    let seen = send(addr, "f", &[], "{}".into()).await;
+    assert_eq!((seen.status, seen.header("x-amzn-errortype")), (403, Some("AccessDeniedException")));
+    assert!(bench.node.calls().is_empty());
+    let page = crate::asking::ask(addr, "GET /url/f/", &[("host", "h")], "").await;
+    assert_eq!(page.status, 200, "a URL is for everybody");
+    bench.node.faults().of_cell.store(false, SeqCst);
+    assert_eq!(send(addr, "f", &[], "{}".into()).await.status, 200);
+}
