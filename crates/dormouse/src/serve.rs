@@ -31,7 +31,7 @@ function.toml where the defaults do not fit (handler, runtime, python, memory_mb
 concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, network, url, snap_start, events). Functions that \
 clients deploy (`dormouse deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \
-signed with one; without any, everybody on this machine may call, and nobody else. Ctrl-C ends the server: \
+signed with one; without any, everybody on this machine may call but functions in cells, and nobody else. Ctrl-C ends the server: \
 running invocations may end, every sandbox is killed, nothing is left behind.")]
 pub(crate) struct Args {
     /// Where to listen for invocations; only with keys may it be an address that other machines reach

@@ -36,11 +36,10 @@ const FOLLOWED_MAX: usize = 1024;
 
 /// The logs of all functions. Cloning gives another handle to the same.
 #[derive(Clone)]
-pub(crate) struct LogStore {
-    queue: Arc<Queue>,
-    /// The last one ends the thread.
-    _handles: Arc<Ending>,
-}
+pub(crate) struct LogStore(Arc<Handle>);
+
+/// The last one ends the thread.
+struct Handle(Arc<Queue>);
 
 /// What the thread has not handled yet.
 #[derive(Default)]
@@ -59,9 +58,7 @@ struct Waiting {
     is_over: bool,
 }
 
-struct Ending(Arc<Queue>);
-
-impl Drop for Ending {
+impl Drop for Handle {
     fn drop(&mut self) {
         let mut waiting = self.0.waiting();
         (waiting.is_over, waiting.is_urgent) = (true, true);
@@ -139,26 +136,26 @@ impl LogStore {
         let queue = Arc::<Queue>::default();
         let inbox = Arc::clone(&queue);
         std::thread::Builder::new().name("logs".to_owned()).spawn(move || writer.run(&inbox))?;
-        Ok(LogStore { _handles: Arc::new(Ending(Arc::clone(&queue))), queue })
+        Ok(LogStore(Arc::new(Handle(queue))))
     }
 
     /// Takes a line. Never waits.
     pub(crate) fn line(&self, function: &FunctionName, sandbox: SandboxId, text: &[u8]) {
         let (function, at) = (function.clone(), SystemTime::now());
-        self.queue.put(Command::Line { function, sandbox, at, text: text.into() });
+        self.0.0.put(Command::Line { function, sandbox, at, text: text.into() });
     }
 
     /// Returns when all lines until now are in their files.
     pub(crate) async fn flush(&self) {
         let (reply, done) = oneshot::channel();
-        self.queue.ask(Command::Flush { reply });
+        self.0.0.ask(Command::Flush { reply });
         drop(done.await); // An error: the thread has ended, for it has nothing left to write.
     }
 
     /// The last `lines` of a function, and all that come after them: none is missing between. `None`: the store is gone.
     pub(crate) async fn read(&self, function: FunctionName, lines: usize) -> Option<Reading> {
         let (reply, answer) = oneshot::channel();
-        self.queue.ask(Command::Read { function, lines, reply });
+        self.0.0.ask(Command::Read { function, lines, reply });
         answer.await.ok()
     }
 }
