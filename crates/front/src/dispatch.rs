@@ -13,6 +13,7 @@ use bytes::Bytes;
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 pub(crate) use actor::{Launched, Setup};
 pub(crate) use operator::{Done, OperateError, Verb};
@@ -45,6 +46,8 @@ pub(crate) struct Request {
     pub(crate) cognito_identity: Option<HeaderValue>,
     /// Where the end of the log goes, if the client wants it.
     pub(crate) tail: Option<TailSlot>,
+    /// What is logged of it.
+    pub(crate) span: Span,
 }
 
 impl Request {

@@ -11,7 +11,7 @@ use catalogue::LATEST;
 use events::NewEvent;
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::aws_error::AwsError;
 use crate::body;
@@ -247,6 +247,7 @@ fn request(invocation: &InvocationId, target: Target, payload: Bytes, headers: &
         client_context: headers.get("x-amz-client-context").and_then(client_context),
         cognito_identity: headers.get("x-amz-cognito-identity").cloned(),
         tail: None,
+        span: Span::current(),
     }
 }
 

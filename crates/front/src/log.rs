@@ -81,12 +81,12 @@ impl Log {
         self.state().init = Some(self.started.elapsed());
     }
 
-    /// An invocation of the function at this version goes in.
-    pub(crate) fn begin(&self, invocation: &InvocationId, version: &str) {
+    /// An invocation of the function at this version goes in. What is logged meanwhile is logged within `span`.
+    pub(crate) fn begin(&self, invocation: &InvocationId, span: &Span, version: &str) {
         self.output.drain(); // What was printed since the last one ended is not this one's.
         let mut state = self.state();
         state.mark = self.output.mark();
-        self.output.set_request(Some(request_span(invocation)));
+        self.output.set_request(Some(span.clone()));
         state.serving = Some(Serving { invocation: invocation.clone(), since: Instant::now() });
         self.output.say(&format!("START RequestId: {invocation} Version: {version}"));
     }
@@ -227,7 +227,7 @@ mod tests {
         let (log, mut pipe) = log();
         pipe.write_all(b"while it started\n").unwrap();
         log.initialised();
-        log.begin(&id("1"), "$LATEST");
+        log.begin(&id("1"), &Span::none(), "$LATEST");
         pipe.write_all(b"one\n").unwrap();
         log.end(&id("1"), Left::Answered, || MIB);
         let first = tail(&log);
@@ -236,7 +236,7 @@ mod tests {
         ));
         assert!(first.contains("Init Duration"), "{first}");
 
-        log.begin(&id("2"), "3");
+        log.begin(&id("2"), &Span::none(), "3");
         pipe.write_all(b"two").unwrap();
         log.end(&id("2"), Left::Died(Exit::Signal(9)), || MIB);
         log.end(&id("2"), Left::Answered, || panic!("it was told"));
@@ -250,7 +250,7 @@ mod tests {
     #[tokio::test]
     async fn of_a_long_log_the_last_4_kb_are_returned() {
         let (log, mut pipe) = log();
-        log.begin(&id("1"), "$LATEST");
+        log.begin(&id("1"), &Span::none(), "$LATEST");
         pipe.write_all(&b"0123456789abcde\n".repeat(1000)).unwrap();
         log.end(&id("1"), Left::Answered, || MIB);
         let tail = tail(&log);

@@ -11,6 +11,7 @@ use crate::catalogue::LiveCatalogue;
 use crate::deploy::Deployer;
 use crate::dispatch::{Dispatch, Request};
 use crate::hands::Work;
+use crate::log::request_span;
 use crate::outcome::Outcome;
 
 /// How an attempt ended.
@@ -79,6 +80,7 @@ impl EventHands for Routes {
             client_context: None, // Lambda passes it on to functions that somebody waits for, only.
             cognito_identity: None,
             tail: None,
+            span: request_span(&event.invocation),
         };
         let (dispatch, catalogue, configs) =
             (self.dispatch.clone(), self.catalogue.clone(), Arc::clone(&self.configs));

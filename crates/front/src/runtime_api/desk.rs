@@ -135,14 +135,16 @@ impl Desk {
     /// An invocation is on its way to the runtime: those who want to hear of it do.
     pub(super) fn begin(&mut self, offer: &Offer) {
         self.is_offered = std::mem::take(&mut self.is_told);
-        let event = json!({
-            "eventType": "INVOKE",
-            "deadlineMs": offer.deadline_ms as u64,
-            "requestId": offer.invocation.0,
-            "invokedFunctionArn": offer.arn,
-            "tracing": { "type": "X-Amzn-Trace-Id", "value": offer.trace_id },
-        });
-        self.extensions.iter_mut().filter(|one| one.wants.invoke).for_each(|one| one.push(event.clone()));
+        let event = || {
+            json!({
+                "eventType": "INVOKE",
+                "deadlineMs": offer.deadline_ms as u64,
+                "requestId": offer.invocation.0,
+                "invokedFunctionArn": offer.arn,
+                "tracing": { "type": "X-Amzn-Trace-Id", "value": offer.trace_id },
+            })
+        };
+        self.extensions.iter_mut().filter(|one| one.wants.invoke).for_each(|one| one.push(event()));
     }
 
     /// The sandbox is about to go. False: nobody wants to hear of it.

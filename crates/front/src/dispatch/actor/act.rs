@@ -8,6 +8,7 @@ use brain::{Action, Event, Origin, StartId, Why};
 use protocol::{InvocationId, RevisionId, SandboxId, State};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::super::{Ended, Message, Request};
 use super::launching::launch;
@@ -15,7 +16,7 @@ use super::timers::Owes;
 use super::{Actor, Cause, Held, Open};
 use crate::catalogue::Revision;
 use crate::hands::SandboxHands;
-use crate::log::{Left, Log, request_span};
+use crate::log::{Left, Log};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -29,6 +30,7 @@ const RESTORE_MAX: Duration = Duration::from_secs(10);
 /// The log's end of an invocation. Who does not want to see the log does not wait for it.
 pub(super) struct Epilogue {
     invocation: InvocationId,
+    span: Span,
     revision: Arc<Revision>,
     ending: Ending,
     after: Duration,
@@ -38,7 +40,7 @@ pub(super) struct Epilogue {
 
 impl Epilogue {
     fn tell(&self) {
-        request_span(&self.invocation).in_scope(|| {
+        self.span.in_scope(|| {
             let (name, version) = (&self.revision.function.name, &self.revision.version);
             let (outcome, ms) = (self.ending.as_str(), self.after.as_secs_f64() * 1000.0);
             tracing::info!(target: "request", function = %name, %version, outcome, ms, "ended");
@@ -121,7 +123,7 @@ impl Actor {
         open.request.revision = Arc::clone(&held.revision); // It may have succeeded the one that was asked.
         let offer = offer(&open.request, &self.setup.plan.region, held.revision.function.timeout);
         let limit = held.limit();
-        held.log.begin(invocation, &held.revision.version.to_string()); // Before the sandbox has it, and may print.
+        held.log.begin(invocation, &open.request.span, &held.revision.version.to_string()); // Before the sandbox has it, and may print.
         if !held.api.offer(offer) {
             return not_taken;
         }
@@ -200,11 +202,11 @@ impl Actor {
     /// Answers the client. An invocation that has its answer already (a death after a timeout) is passed over.
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
-        let Open { request: Request { revision, tail, .. }, listener, log, since } = open;
+        let Open { request: Request { revision, tail, span, .. }, listener, log, since } = open;
         let (ending, after) = (Ending::of(&outcome), since.elapsed());
         self.setup.metrics.ended(&revision.function.name, ending, after);
         let (invocation, of) = (invocation.clone(), Arc::clone(&revision));
-        let epilogue = Epilogue { invocation, revision: of, ending, after, left, log };
+        let epilogue = Epilogue { invocation, span, revision: of, ending, after, left, log };
         match tail {
             Some(slot) => {
                 epilogue.tell();
