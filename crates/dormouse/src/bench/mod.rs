@@ -47,6 +47,9 @@ enum Experiment {
     Serve(serve::Args),
     /// Random sleeps, wakes and deaths of many sandboxes, with every promise looked after
     Soak(soak::Args),
+    /// Started by `serve`, never by people
+    #[command(hide = true)]
+    MinimalServer,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
@@ -55,6 +58,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Experiment::Encode(args) => encode::run(args),
         Experiment::Serve(args) => serve::run(args),
         Experiment::Soak(args) => soak::run(args),
+        Experiment::MinimalServer => serve::run_minimal(),
     }
 }
 

@@ -16,6 +16,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use self::call::Caller;
 use self::figures::{Load, Round, ServeBench};
 use self::minimal::Minimal;
+pub(super) use self::minimal::run as run_minimal;
 use self::server::{Rust, Served};
 use super::error::BenchError;
 use super::files::Json;

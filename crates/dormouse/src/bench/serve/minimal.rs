@@ -1,7 +1,9 @@
 //! The least that can stand between a client and a runtime: one function, one sandbox, no limits, no checks. What it
-//! costs to call a handler through it is the price of HTTP and of the runtime's own client.
+//! costs to call a handler through it is the price of HTTP and of the runtime's own client. Like the server that it is
+//! compared with, it is a process of its own: to change between processes costs more than between threads.
 
 use std::convert::Infallible;
+use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -19,11 +21,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::server::Served;
 use crate::bench::error::BenchError;
+use crate::failure::Failure;
+use crate::output;
 use crate::python::Interpreter;
 
-/// The server and its runtime. Dropping it ends the runtime; the thread of the server ends with the bench.
+/// The server and its runtime. Dropping it ends both.
 pub(super) struct Minimal {
     pub(super) address: SocketAddr,
+    /// Ends when nobody can write to it any more, whatever becomes of the bench.
+    server: Child,
     runtime: Child,
 }
 
@@ -40,22 +46,45 @@ impl Minimal {
     /// Starts it, with the same runtime client that `served` uses.
     pub(super) fn start(python: &Interpreter, served: &Served) -> Result<Minimal, BenchError> {
         let system = |doing: &'static str| BenchError::system(doing);
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(system("listen"))?;
-        let address = listener.local_addr().map_err(system("listen"))?;
-        listener.set_nonblocking(true).map_err(system("listen"))?;
-        // A thread of its own and no more: it never waits for another core.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(system("start the minimal server"))?;
-        std::thread::spawn(move || runtime.block_on(serve(listener)));
+        let mut command = Command::new(std::env::current_exe().map_err(system("find this program"))?);
+        command.args(["bench", "minimal-server"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = command.spawn().map_err(system("start the minimal server"))?;
+        let Some(address) = server.stdout.take().and_then(|stdout| address(BufReader::new(stdout))) else {
+            let _ = server.wait(); // It has closed its output: it is ending.
+            let said = "it did not come up".to_owned();
+            return Err(BenchError::Ours { doing: "start the minimal server", said });
+        };
         let runtime = spawn_runtime(python, served, address).map_err(system("start a runtime"))?;
-        Ok(Minimal { address, runtime })
+        Ok(Minimal { address, server, runtime })
     }
+}
+
+/// From the line that it prints.
+fn address(mut stdout: impl BufRead) -> Option<SocketAddr> {
+    let mut line = String::new();
+    stdout.read_line(&mut line).ok()?;
+    line.trim_end().parse().ok()
+}
+
+/// The process of the server: until its standard input ends.
+pub(in crate::bench) fn run() -> Result<(), Failure> {
+    let failed = |error: std::io::Error| Failure::io("start the minimal server", &error);
+    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    output::print(&format!("{}\n", listener.local_addr().map_err(failed)?))?;
+    // A thread and no more: it never waits for another core.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    std::thread::spawn(move || runtime.block_on(serve(listener)));
+    drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink())); // An error is an end as well.
+    Ok(())
 }
 
 impl Drop for Minimal {
     fn drop(&mut self) {
-        let _ = self.runtime.kill(); // It may have ended.
-        let _ = self.runtime.wait();
+        for child in [&mut self.runtime, &mut self.server] {
+            let _ = child.kill(); // It may have ended.
+            let _ = child.wait();
+        }
     }
 }
 
