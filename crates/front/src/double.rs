@@ -9,7 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError, Witness};
+use node::{
+    CheckError, Exit, LaunchError, LaunchSpec, Output, Peer, SleepError, Sockets, WakeError, Witness,
+};
 use protocol::{
     Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
     State, WakeRecord,
@@ -173,8 +175,8 @@ impl SandboxHands for DoubleSandbox {
         None // It has the machine's network.
     }
 
-    fn has_connected(&self, _of: &Witness, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
-        Ok(true)
+    fn peer(&self, _of: &Witness, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<Peer> {
+        Ok(Peer::Own)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use node::{
-    CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, Sockets, WakeError, Witness,
+    CheckError, Exit, LaunchError, LaunchSpec, Node, Peer, Sandbox, SleepError, Sockets, WakeError, Witness,
 };
 use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 
@@ -30,7 +30,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
 pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn id(&self) -> SandboxId;
     fn take_sockets(&self) -> Option<Sockets>;
-    fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
+    fn peer(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Peer>;
     fn mark_ready(&self) -> Result<(), Refused>;
     fn begin_invocation(&self) -> Result<(), Refused>;
     fn end_invocation(&self) -> Result<(), Refused>;
@@ -79,8 +79,8 @@ impl SandboxHands for Sandbox {
         Sandbox::take_sockets(self)
     }
 
-    fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
-        Sandbox::has_connected(self, witness, from, to)
+    fn peer(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Peer> {
+        Sandbox::peer(self, witness, from, to)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -46,7 +46,7 @@ pub use launch_spec::{
     Sockets, View, Witness, listen_anywhere,
 };
 pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};
-pub use sandbox::{CheckError, Sandbox, SleepError, WakeError};
+pub use sandbox::{CheckError, Peer, Sandbox, SleepError, WakeError};
 use working_set::WorkingSet;
 
 /// The store of a node: its pages lie in memory files.

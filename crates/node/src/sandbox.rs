@@ -121,6 +121,17 @@ pub enum CheckError {
     Wake(#[from] WakeError),
 }
 
+/// Who is at the other end of a connection, as one sandbox sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// One of its processes.
+    Own,
+    /// A process that is not of it.
+    Stranger,
+    /// No process has the socket: it was closed, or nobody has accepted it yet.
+    Nobody,
+}
+
 impl Sandbox {
     /// Its number.
     pub fn id(&self) -> SandboxId {
@@ -142,11 +153,14 @@ impl Sandbox {
         self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the connection from `from` to `to` was made by one of its processes. Both ends are in the network
-    /// that `witness` is of. Asks the kernel: tens of microseconds, more where we are no root.
-    pub fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
-        let owner = witness.of_connection(from, to)?;
-        Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
+    /// Who has the socket at `from` that is connected to `to`. Both ends are in the network that `witness` is of. Asks
+    /// the kernel: tens of microseconds, more where we are no root.
+    pub fn peer(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Peer> {
+        Ok(match witness.of_connection(from, to)? {
+            None => Peer::Nobody,
+            Some(owner) if self.inner.family.has_socket(owner) => Peer::Own,
+            Some(_) => Peer::Stranger,
+        })
     }
 
     /// Whether it is in a cell, and the socket is one of its processes'.
