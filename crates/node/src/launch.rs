@@ -183,7 +183,8 @@ fn start_in_cell(
     })
 }
 
-/// A user of the machine that is no other sandbox, and nobody else: far above those that people and programs get.
+/// A user of the machine that is nobody else: far above those that people and programs get. It comes again after 65,536
+/// launches, and two nodes of one machine may have the same ones: no more than a hint at who somebody is.
 fn cell_user(instance: &str, id: SandboxId) -> u32 {
     let of_node = xxh3_64(instance.as_bytes()) as u32 & 0xfff;
     CELL_USERS.start() + (of_node << 16) + (id.0 as u32 & 0xffff)

@@ -154,7 +154,7 @@ impl Sandbox {
     }
 
     /// Who has the socket at `from` that is connected to `to`. Both ends are in the network that `witness` is of. Asks
-    /// the kernel: tens of microseconds, more where we are no root.
+    /// the kernel, and looks at what its processes have open: some tens of microseconds.
     pub fn peer(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Peer> {
         Ok(match witness.of_connection(from, to)? {
             None => Peer::Nobody,
