@@ -1,6 +1,6 @@
 //! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +46,7 @@ type Node = Option<Arc<dyn NodeHands>>;
 
 async fn caller(node: Node, stream: &TcpStream, from: SocketAddr) -> Caller {
     let Some(node) = node else { return Caller::Other };
-    let addresses = stream.local_addr().map(|to| (canonical(from), canonical(to)));
-    let Ok((Some(from), Some(to))) = addresses else { return Caller::Function };
+    let Ok(to) = stream.local_addr() else { return Caller::Function };
     match tokio::task::spawn_blocking(move || node.is_of_cell(from, to)).await {
         Ok(Ok(false)) => Caller::Other,
         Ok(Ok(true)) => Caller::Function,
@@ -56,14 +55,6 @@ async fn caller(node: Node, stream: &TcpStream, from: SocketAddr) -> Caller {
             Caller::Function
         }
         Err(_) => Caller::Function, // The server is ending.
-    }
-}
-
-/// `None`: the kernel is not asked about connections of IPv6.
-fn canonical(address: SocketAddr) -> Option<SocketAddrV4> {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
-        IpAddr::V6(_) => None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -96,7 +96,7 @@ impl Drop for KillAll {
 }
 
 impl NodeHands for Double {
-    fn is_of_cell(&self, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
+    fn is_of_cell(&self, _from: SocketAddr, _to: SocketAddr) -> io::Result<bool> {
         Ok(self.0.faults.of_cell.load(SeqCst))
     }
 
@@ -175,7 +175,7 @@ impl SandboxHands for DoubleSandbox {
         None // It has the machine's network.
     }
 
-    fn peer(&self, _of: &Witness, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<Peer> {
+    fn peer(&self, _of: &Witness, _from: SocketAddr, _to: SocketAddr) -> io::Result<Peer> {
         Ok(Peer::Own)
     }
 

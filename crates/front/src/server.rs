@@ -30,6 +30,7 @@ use crate::door;
 use crate::event_queue::EventTask;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::isolation::Isolation;
 use crate::keys::Keys;
 use crate::launch::{DataDirError, Launcher};
 use crate::log_store::LogStore;
@@ -118,8 +119,9 @@ impl Server {
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
-            // Elsewhere nobody comes in without a key, whoever it is.
-            let asked = addr.ip().is_loopback().then(|| Arc::clone(&callers));
+            // Elsewhere nobody comes in without a key, whoever it is; and where there are no cells, nobody is in one.
+            let asked = addr.ip().is_loopback() && config.isolation == Isolation::Cell;
+            let asked = asked.then(|| Arc::clone(&callers));
             spawn_door(listener, router, asked, stopped.clone())
         });
         Ok(Server {

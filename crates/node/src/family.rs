@@ -132,7 +132,7 @@ pub(crate) fn kill(pids: impl IntoIterator<Item = i32>) -> usize {
     pids.into_iter().filter_map(kill).count()
 }
 
-fn has_open(pid: i32, inode: u32) -> bool {
+pub(crate) fn has_open(pid: i32, inode: u32) -> bool {
     let name = format!("socket:[{inode}]");
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     let is_it =
@@ -140,7 +140,7 @@ fn has_open(pid: i32, inode: u32) -> bool {
     entries.filter_map(Result::ok).any(is_it)
 }
 
-fn all_processes() -> Vec<i32> {
+pub(crate) fn all_processes() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse().ok()).collect()
 }
@@ -165,7 +165,7 @@ mod tests {
     fn a_socket_is_of_who_has_it_open() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let inode = rustix::fs::fstat(listener.as_fd()).unwrap().st_ino as u32;
-        let family = |root| Family::new(root, Some(root), Hierarchy::none().add("test").unwrap(), None);
+        let family = |root| Family::new(root, Some(0), Hierarchy::none().add("test").unwrap(), None);
         let us = rustix::process::geteuid().as_raw();
         assert!(family(std::process::id() as i32).has_socket(SocketOwner { user: us, inode }));
         const SOMEBODY: u32 = 65_534;

@@ -25,6 +25,7 @@ mod lineage;
 mod mailbox;
 mod memory_hash;
 mod node;
+mod outsiders;
 mod parallel;
 mod patient;
 mod ranges;

@@ -1,12 +1,12 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use linux::socket_owner::{SocketOwner, Witness};
+use linux::socket_owner::Witness;
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
@@ -155,17 +155,12 @@ impl Sandbox {
 
     /// Who has the socket at `from` that is connected to `to`. Both ends are in the network that `witness` is of. Asks
     /// the kernel, and looks at what its processes have open: some tens of microseconds.
-    pub fn peer(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Peer> {
+    pub fn peer(&self, witness: &Witness, from: SocketAddr, to: SocketAddr) -> io::Result<Peer> {
         Ok(match witness.of_connection(from, to)? {
             None => Peer::Nobody,
             Some(owner) if self.inner.family.has_socket(owner) => Peer::Own,
             Some(_) => Peer::Stranger,
         })
-    }
-
-    /// Whether it is in a cell, and the socket is one of its processes'.
-    pub(crate) fn is_cell_with(&self, socket: SocketOwner) -> bool {
-        self.inner.family.keeper.is_some() && self.inner.family.has_socket(socket)
     }
 
     /// Where it stands.

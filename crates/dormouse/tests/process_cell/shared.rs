@@ -8,12 +8,23 @@ use serde_json::json;
 use super::common::{Ground, Server, Setup, until};
 use super::{VICTIM, in_network};
 
-/// Asks the server itself for what another function is given.
+/// Asks the server itself for what another function is given; hidden: while the server looks who asks, no process has
+/// the socket.
 const ASKS: &str = r#"
-import http.client
+import http.client, socket, time
 
 def lambda_handler(event, context):
-    client = http.client.HTTPConnection("127.0.0.1", event["port"], timeout=10)
+    client = http.client.HTTPConnection(event["host"], event["port"], timeout=10)
+    if not event["hidden"]:
+        client.connect()
+    else:
+        asking = socket.create_connection((event["host"], event["port"]), timeout=10)
+        ours, others = socket.socketpair()
+        socket.send_fds(ours, [b"x"], [asking.fileno()])
+        asking.close()
+        time.sleep(0.3)
+        client.sock = socket.socket(fileno=socket.recv_fds(others, 1, 1)[1][0])
+        client.sock.settimeout(10)
     client.request(event["method"], event["path"], body=event["body"])
     reply = client.getresponse()
     return [reply.status, reply.read().decode()]
@@ -69,23 +80,34 @@ def lambda_handler(event, context):
 
 #[test]
 fn a_function_on_the_machines_network_cannot_use_the_server() {
+    for (by_nobody, listen) in
+        [(false, "127.0.0.1:0"), (true, "127.0.0.1:0"), (false, "[::1]:0"), (true, "[::1]:0")]
+    {
+        if TcpListener::bind(listen).is_ok() {
+            ask_the_server(Setup { by_nobody, listen: Some(listen), ..in_network("host") });
+        }
+    }
+}
+
+#[track_caller]
+fn ask_the_server(setup: Setup) {
     let ground = Ground::new();
     ground.function("victim", VICTIM, "[environment]\nTOKEN = 'of-the-victim'\n");
     ground.function("asks", ASKS, "timeout_s = 30\n");
-    let server = Server::start_with(&ground, in_network("host"));
-    for (method, path, body) in [
-        ("GET", "/2015-03-31/functions/victim/configuration", ""),
-        ("GET", "/2015-03-31/functions", ""),
-        ("POST", "/2015-03-31/functions/victim/invocations", "{}"),
+    let server = Server::start_with(&ground, setup.clone());
+    let (host, port) = (server.address.ip().to_string(), server.address.port());
+    for (method, path, body, hidden) in [
+        ("GET", "/2015-03-31/functions/victim/configuration", "", false),
+        ("GET", "/2015-03-31/functions", "", true),
+        ("POST", "/2015-03-31/functions/victim/invocations", "{}", false),
     ] {
-        let port = server.address.port();
-        let event = json!({ "port": port, "method": method, "path": path, "body": body });
+        let event = json!({ "host": host, "port": port, "method": method, "path": path, "body": body, "hidden": hidden });
         let said = server.invoke("asks", &event).answer();
-        assert_eq!(said[0], 403, "{method} {path}: {said}");
+        assert_eq!(said[0], 403, "{method} {path}, {setup:?}: {said}");
         assert!(!said[1].as_str().unwrap().contains("of-the-victim"), "{said}");
     }
     assert!(server.sandboxes_of("victim").is_empty());
-    assert_eq!(server.request("GET /2015-03-31/functions").unwrap().status, 200, "we may");
+    assert_eq!(server.request("GET /2015-03-31/functions").unwrap().status, 200, "we may, {setup:?}");
     server.stop();
 }
 
