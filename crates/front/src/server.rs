@@ -169,9 +169,10 @@ impl Server {
 
     /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes. Events that
     /// are queued stay queued.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        tokio::join!(drain(self.door), self.events.stop(DRAIN_MAX));
+        tokio::join!(drain(self.door), self.events.rest(DRAIN_MAX));
+        self.events.close().await; // Not before the door is: events whose requests were under way are kept.
         self.dispatch.shutdown(PURGE_MAX).await;
         self.logs.flush().await;
         self.admin.abort();
