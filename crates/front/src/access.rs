@@ -97,8 +97,8 @@ async fn pass(State(access): State<Access>, request: Request, next: Next) -> Res
 /// Whoever is on this machine may call, but functions and web pages.
 fn check_local(request: &Request) -> Result<(), AwsError> {
     if request.extensions().get() == Some(&Caller::Function) {
-        let message = "a function may not call this server without a key, and who calls by IPv6 cannot be told from \
-                       one: `dormouse key add` makes keys";
+        let message = "a function may not call this server without a key, nor may who cannot be told from one (in a \
+                       container, say, or gone again at once): `dormouse key add` makes keys";
         return Err(AwsError::denied("AccessDeniedException", message.to_owned()));
     }
     check_headers(request.headers())

@@ -1,6 +1,7 @@
-//! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants.
+//! Connections of clients and of sandboxes: how many there are, and how long a client may take to say what it wants and to
+//! hear what it gets.
 
-use std::net::{IpAddr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +23,9 @@ use crate::hands::NodeHands;
 
 /// How long a connection may stand open without the whole head of a request: between two requests, too.
 const HEAD_MAX: Duration = Duration::from_secs(60);
+
+/// How long a client may take nothing of an answer, or of a piece of one, that waits for it.
+const UNREAD_MAX: Duration = Duration::from_secs(30);
 
 /// Connections at once. Others wait until one of these is closed.
 const CONNECTIONS_MAX: usize = 16 * 1024;
@@ -46,8 +50,7 @@ type Node = Option<Arc<dyn NodeHands>>;
 
 async fn caller(node: Node, stream: &TcpStream, from: SocketAddr) -> Caller {
     let Some(node) = node else { return Caller::Other };
-    let addresses = stream.local_addr().map(|to| (canonical(from), canonical(to)));
-    let Ok((Some(from), Some(to))) = addresses else { return Caller::Function };
+    let Ok(to) = stream.local_addr() else { return Caller::Function };
     match tokio::task::spawn_blocking(move || node.is_of_cell(from, to)).await {
         Ok(Ok(false)) => Caller::Other,
         Ok(Ok(true)) => Caller::Function,
@@ -59,16 +62,13 @@ async fn caller(node: Node, stream: &TcpStream, from: SocketAddr) -> Caller {
     }
 }
 
-/// `None`: the kernel is not asked about connections of IPv6.
-fn canonical(address: SocketAddr) -> Option<SocketAddrV4> {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => Some(SocketAddrV4::new(ip, address.port())),
-        IpAddr::V6(_) => None,
-    }
-}
-
 /// Serves until it is to stop, and then until what is under way is answered. Dropping it cuts everybody off.
 pub(crate) async fn serve(listener: TcpListener, router: Router, node: Node, stopped: watch::Receiver<bool>) {
+    break_off_after(&listener, UNREAD_MAX);
+    serve_on(listener, router, node, stopped).await;
+}
+
+async fn serve_on(listener: TcpListener, router: Router, node: Node, stopped: watch::Receiver<bool>) {
     let service = TowerToHyperService::new(router);
     let mut stop = std::pin::pin!(ended(stopped.clone()));
     let mut connections = JoinSet::new();
@@ -89,6 +89,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, node: Node, sto
     }
     drop(listener);
     while connections.join_next().await.is_some() {}
+}
+
+/// A client that takes nothing for so long is cut off by the kernel, for connections have what their listener has: a full
+/// buffer there is news to nobody here, and a timer of our own would be one for each answer.
+fn break_off_after(listener: &TcpListener, unread_max: Duration) {
+    let millis = unread_max.as_millis().try_into().unwrap_or(u32::MAX);
+    if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(listener, millis) {
+        tracing::warn!(%error, "clients that do not read are waited for: TCP_USER_TIMEOUT");
+    }
 }
 
 async fn connection(
@@ -159,9 +168,76 @@ pub(crate) async fn ended(mut stopped: watch::Receiver<bool>) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::routing::get;
+    use futures_util::stream;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpSocket;
+    use tokio::time::timeout;
 
     use super::*;
+    use crate::asking::{WAIT_MAX, ask};
+    use crate::room::Room;
+
+    const PAUSE: Duration = Duration::from_millis(5);
+
+    /// More than the kernel takes on both sides.
+    const UNREAD_BYTES: usize = 32 << 20;
+
+    /// A client that asks for this, with a small buffer, and does not read what comes.
+    async fn ask_and_not_read(addr: SocketAddr, path: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(addr).await.unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").as_bytes()).await.unwrap();
+        stream
+    }
+
+    #[tokio::test]
+    async fn whoever_does_not_read_is_cut_off_and_others_are_served() {
+        let room = Room::of(4 * UNREAD_BYTES);
+        let (whole, pieces) = (room.clone(), room.clone());
+        let router = Router::new()
+            .route("/whole", get(async move || whole.enter().unwrap().hold(vec![b'x'; UNREAD_BYTES].into())))
+            .route(
+                "/pieces",
+                get(async move || {
+                    let place = pieces.enter().unwrap().instead(UNREAD_BYTES);
+                    Body::from_stream(stream::repeat_with(move || {
+                        let _until_it_is_dropped = &place;
+                        Ok::<_, Infallible>(vec![b'x'; 64 << 10])
+                    }))
+                }),
+            )
+            .route("/brief", get(async || "brief"));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        break_off_after(&listener, Duration::from_millis(500));
+        tokio::spawn(serve_on(listener, router, None, stopped));
+        let free = room.free();
+        let mut unread = [ask_and_not_read(addr, "/whole").await, ask_and_not_read(addr, "/pieces").await];
+        let waiting = async || {
+            while room.free() > free - 2 * UNREAD_BYTES {
+                tokio::time::sleep(PAUSE).await
+            }
+        };
+        timeout(WAIT_MAX, waiting()).await.expect("nobody waits");
+        assert_eq!(ask(addr, "GET /brief", &[("host", "x")], "").await.text.unwrap(), "brief");
+        let given_back = async || {
+            while room.free() < free {
+                tokio::time::sleep(PAUSE).await
+            }
+        };
+        timeout(WAIT_MAX, given_back()).await.expect("they are still waited for");
+        for stream in &mut unread {
+            let mut seen = Vec::new();
+            let ended = timeout(WAIT_MAX, stream.read_to_end(&mut seen)).await.expect("it is still open");
+            assert!(ended.is_err() || seen.len() < UNREAD_BYTES);
+        }
+        assert_eq!(ask(addr, "GET /brief", &[("host", "x")], "").await.text.unwrap(), "brief");
+    }
 
     /// What comes back on a connection on which this is sent, until it is closed.
     async fn answer_to(sent: &'static str) -> String {

@@ -3,13 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use node::{CheckError, Exit, LaunchError, LaunchSpec, Output, SleepError, Sockets, WakeError, Witness};
+use node::{
+    CheckError, Exit, LaunchError, LaunchSpec, Output, Peer, SleepError, Sockets, WakeError, Witness,
+};
 use protocol::{
     Account, CheckRecord, Event, NodeRecord, Refused, RevisionId, SandboxId, SandboxRecord, SleepRecord,
     State, WakeRecord,
@@ -94,7 +96,7 @@ impl Drop for KillAll {
 }
 
 impl NodeHands for Double {
-    fn is_of_cell(&self, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
+    fn is_of_cell(&self, _from: SocketAddr, _to: SocketAddr) -> io::Result<bool> {
         Ok(self.0.faults.of_cell.load(SeqCst))
     }
 
@@ -173,8 +175,8 @@ impl SandboxHands for DoubleSandbox {
         None // It has the machine's network.
     }
 
-    fn has_connected(&self, _of: &Witness, _from: SocketAddrV4, _to: SocketAddrV4) -> io::Result<bool> {
-        Ok(true)
+    fn peer(&self, _of: &Witness, _from: SocketAddr, _to: SocketAddr) -> io::Result<Peer> {
+        Ok(Peer::Own)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -77,7 +77,7 @@ pub(crate) struct EventQueue {
     accepted: Arc<Notify>,
 }
 
-/// The task behind the handles. Dropping it lets it go on: call `stop`.
+/// The task behind the handles. Dropping it lets it go on: call `rest`, then `close`.
 pub(crate) struct EventTask {
     queue: Queue,
     stop: watch::Sender<bool>,
@@ -109,9 +109,8 @@ impl EventQueue {
 }
 
 impl EventTask {
-    /// Takes no more events, lets those that run end for so long, and closes the queue. What is left is tried after
-    /// the next start, also what was cut off.
-    pub(crate) async fn stop(mut self, wait: Duration) {
+    /// Tries no more events, and lets those that run end for so long. What comes meanwhile is still queued.
+    pub(crate) async fn rest(&mut self, wait: Duration) {
         self.stop.send_replace(true);
         if tokio::time::timeout(wait, &mut self.task).await.is_err() {
             tracing::warn!(
@@ -119,6 +118,11 @@ impl EventTask {
             );
             self.task.abort();
         }
+    }
+
+    /// Closes the queue. What is left is tried after the next start, also what was cut off; what comes from now on is
+    /// refused.
+    pub(crate) async fn close(self) {
         let closed = tokio::task::spawn_blocking(move || self.queue.close());
         if let Err(error) = closed.await {
             tracing::error!(%error, "close the event queue");

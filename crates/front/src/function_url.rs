@@ -14,6 +14,7 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderValue, Method, StatusCode, Uri, header, request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, Collected};
 use protocol::{FunctionName, InvocationId};
 use serde::Deserialize;
 use tracing::Instrument;
@@ -25,6 +26,7 @@ use crate::dispatch::Ended;
 use crate::invoke::{self, Door};
 use crate::log::request_span;
 use crate::outcome::Outcome;
+use crate::room::Place;
 use crate::stream::Reply;
 
 /// Where the paths of URLs start, on hosts that are none.
@@ -190,7 +192,10 @@ impl FunctionUrls {
         };
         match (url.settings.mode, reply) {
             (InvokeMode::ResponseStream, Reply::Stream(stream)) => answer::of_stream(stream, place).await,
-            (mode, reply) => self.whole(mode, reply.whole().await, url.qualifier.as_deref()),
+            (mode, reply) => {
+                let response = self.whole(mode, reply.whole().await, url.qualifier.as_deref());
+                held(response, place).await
+            }
         }
     }
 }
@@ -206,6 +211,13 @@ impl FunctionUrls {
             (None, outcome) => answer::of_outcome(outcome),
         }
     }
+}
+
+/// The same response, its body in room that is given back when it is written.
+async fn held(response: Response, place: Place) -> Response {
+    let (head, body) = response.into_parts();
+    let whole = body.collect().await.map(Collected::to_bytes); // One piece, which is there: nothing is copied.
+    Response::from_parts(head, place.hold(whole.unwrap_or_default()).into())
 }
 
 /// Who sent the request.

@@ -3,13 +3,13 @@
 //! wake that fails, a sandbox that dies between two calls.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use node::{
-    CheckError, Exit, LaunchError, LaunchSpec, Node, Sandbox, SleepError, Sockets, WakeError, Witness,
+    CheckError, Exit, LaunchError, LaunchSpec, Node, Peer, Sandbox, SleepError, Sockets, WakeError, Witness,
 };
 use protocol::{CheckRecord, NodeRecord, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord};
 
@@ -21,7 +21,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
     fn launch(&self, spec: LaunchSpec) -> Result<Arc<dyn SandboxHands>, LaunchError>;
     fn sandboxes(&self) -> Vec<SandboxRecord>;
     fn sandbox(&self, id: SandboxId) -> Option<Arc<dyn SandboxHands>>;
-    fn is_of_cell(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
+    fn is_of_cell(&self, from: SocketAddr, to: SocketAddr) -> io::Result<bool>;
     fn record(&self) -> NodeRecord;
     fn not_ready(&self) -> Option<String>;
 }
@@ -30,7 +30,7 @@ pub(crate) trait NodeHands: Send + Sync + 'static {
 pub(crate) trait SandboxHands: Send + Sync + 'static {
     fn id(&self) -> SandboxId;
     fn take_sockets(&self) -> Option<Sockets>;
-    fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool>;
+    fn peer(&self, witness: &Witness, from: SocketAddr, to: SocketAddr) -> io::Result<Peer>;
     fn mark_ready(&self) -> Result<(), Refused>;
     fn begin_invocation(&self) -> Result<(), Refused>;
     fn end_invocation(&self) -> Result<(), Refused>;
@@ -45,7 +45,7 @@ pub(crate) trait SandboxHands: Send + Sync + 'static {
 }
 
 impl NodeHands for Node {
-    fn is_of_cell(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+    fn is_of_cell(&self, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
         Node::is_of_cell(self, from, to)
     }
 
@@ -79,8 +79,8 @@ impl SandboxHands for Sandbox {
         Sandbox::take_sockets(self)
     }
 
-    fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
-        Sandbox::has_connected(self, witness, from, to)
+    fn peer(&self, witness: &Witness, from: SocketAddr, to: SocketAddr) -> io::Result<Peer> {
+        Sandbox::peer(self, witness, from, to)
     }
 
     fn mark_ready(&self) -> Result<(), Refused> {

@@ -108,7 +108,8 @@ impl Door {
             None | Some(b"RequestResponse") => {
                 request.tail = tail.clone();
                 let named = request.qualifier.clone();
-                let response = self.response(self.begin(request).await.whole().await, named.as_deref())?;
+                let ended = self.begin(request).await.whole().await;
+                let response = self.response(ended, named.as_deref(), place)?;
                 Ok(with_tail(response, tail))
             }
             Some(b"Event") => {
@@ -180,7 +181,7 @@ impl Door {
         })
     }
 
-    fn response(&self, ended: Ended, qualifier: Option<&str>) -> Result<Response, AwsError> {
+    fn response(&self, ended: Ended, qualifier: Option<&str>, place: Place) -> Result<Response, AwsError> {
         if let Some(refusal) = self.refusal(&ended, qualifier) {
             return Err(refusal);
         }
@@ -192,7 +193,7 @@ impl Door {
             }
             _ => (Bytes::new(), String::new(), None), // Refused above.
         };
-        let mut response = Body::from(payload).into_response();
+        let mut response = Body::from(place.hold(payload)).into_response();
         let headers = response.headers_mut();
         if let Ok(version) = HeaderValue::try_from(ended.revision.version.to_string()) {
             headers.insert("x-amz-executed-version", version);

@@ -16,7 +16,7 @@ use crate::invoke::{Asked, Door, identified, wants_tail};
 use crate::log::{TailSlot, request_span};
 use crate::outcome::Outcome;
 use crate::room::Place;
-use crate::stream::{Reply, Stream};
+use crate::stream::{PIECES_BYTES_MAX, Reply, Stream};
 
 /// The route of the call.
 pub(crate) async fn invoke(State(door): State<Door>, asked: Asked) -> Response {
@@ -42,9 +42,12 @@ async fn answer(door: &Door, invocation: &InvocationId, asked: Asked) -> Result<
     let (version, events) = match door.begin(request).await {
         Reply::Whole(ended) => match door.refusal(&ended, named.as_deref()) {
             Some(refusal) => return Err(refusal),
-            None => (ended.revision.version, Body::from(whole(ended, tail.as_ref()))),
+            None => (ended.revision.version, Body::from(place.hold(whole(ended, tail.as_ref())))),
         },
-        Reply::Stream(stream) => (stream.revision.version, Body::from_stream(events(stream, tail, place))),
+        Reply::Stream(stream) => {
+            let place = place.instead(PIECES_BYTES_MAX);
+            (stream.revision.version, Body::from_stream(events(stream, tail, place)))
+        }
     };
     let mut response = events.into_response();
     let headers = response.headers_mut();
@@ -68,7 +71,7 @@ fn whole(ended: Ended, tail: Option<&TailSlot>) -> Bytes {
 
 /// Where a stream of events stands.
 enum Stand {
-    /// Its pieces, and the place of the request, which lasts as long as they do.
+    /// Its pieces, and their room.
     Open(Stream, Option<TailSlot>, Place),
     Ended,
 }

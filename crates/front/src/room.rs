@@ -1,9 +1,13 @@
-//! Room for payloads: what requests hold in memory, while they are read and until they are answered, has a bound. It
-//! is one of bytes and not of requests: a thousand small ones fit where a thousand of the largest would not. What
+//! Room for payloads: what requests hold in memory, while they are read and until their answers are written, has a bound.
+//! It is one of bytes and not of requests: a thousand small ones fit where a thousand of the largest would not. What
 //! counts is what has come, not what was announced: who announces megabytes and sends nothing keeps nobody out.
+//!
+//! An answer is there already, and was worked for: where others have all the room it is written all the same, and who comes
+//! next finds none. So the most that there can be is the room, and one answer for each invocation that may run.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::aws_error::AwsError;
@@ -41,6 +45,22 @@ impl Room {
         Ok(Place { room: self.clone(), permit })
     }
 
+    /// Bytes that nobody has.
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.0.available_permits() * UNIT_BYTES
+    }
+
+    fn take_at_most(self, units: usize) -> Place {
+        let mut units = units;
+        loop {
+            match self.take(units) {
+                Ok(permit) => return Place { room: self, permit },
+                Err(Full) => units = units.saturating_sub(1).min(self.0.available_permits()), // Nothing can always be had.
+            }
+        }
+    }
+
     fn take(&self, units: usize) -> Result<OwnedSemaphorePermit, Full> {
         Arc::clone(&self.0).try_acquire_many_owned(units as u32).map_err(|_| Full)
     }
@@ -53,6 +73,37 @@ impl Place {
         let more = units.saturating_sub(self.permit.num_permits());
         self.permit.merge(self.room.take(more)?);
         Ok(())
+    }
+}
+
+impl Place {
+    /// The answer, which has room until it is written. A short one takes no more than any connection has.
+    pub(crate) fn hold(self, answer: Bytes) -> Bytes {
+        if answer.len() <= REQUEST_BYTES_MIN {
+            return answer;
+        }
+        let _place = self.instead(answer.len());
+        Bytes::from_owner(Held { answer, _place })
+    }
+
+    /// Room for so many bytes of an answer in place of the request; less, where there is no more.
+    pub(crate) fn instead(self, len: usize) -> Place {
+        let Place { room, permit } = self;
+        drop(permit);
+        let units = (REQUEST_BYTES_MIN + len).div_ceil(UNIT_BYTES);
+        room.take_at_most(units)
+    }
+}
+
+/// An answer and its room.
+struct Held {
+    answer: Bytes,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.answer
     }
 }
 
@@ -86,6 +137,27 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_has_room_until_it_is_written_and_keeps_others_out() {
+        let room = Room::of(2 * MIB);
+        let all = room.free();
+        let short = room.enter().unwrap().hold(vec![b'x'; REQUEST_BYTES_MIN].into());
+        assert_eq!((short.len(), room.free()), (REQUEST_BYTES_MIN, all));
+        let (first, second) = (room.enter().unwrap(), room.enter().unwrap());
+        let first = first.hold(vec![b'x'; MIB].into());
+        assert_eq!(all - room.free(), MIB + 2 * REQUEST_BYTES_MIN);
+        let rest = first.slice(MIB - 1..);
+        drop(first);
+        let second = second.hold(vec![b'y'; 6 * MIB].into());
+        assert_eq!((second.len(), second[0]), (6 * MIB, b'y'), "it is there already");
+        assert!(room.enter().is_err());
+        drop(second);
+        assert!(room.enter().is_ok());
+        assert_eq!(&rest[..], b"x");
+        drop(rest);
+        assert_eq!(room.free(), all);
+    }
+
+    #[test]
     fn room_comes_back_whole() {
         let room = Room::of(2 * MIB);
         for _ in 0..3 {
@@ -94,6 +166,6 @@ mod tests {
             place.grow(MIB + 1).unwrap();
             assert!(place.grow(2 * MIB).is_err());
         }
-        assert_eq!(room.0.available_permits(), 2 * MIB / UNIT_BYTES);
+        assert_eq!(room.free(), 2 * MIB);
     }
 }

@@ -30,6 +30,7 @@ use crate::door;
 use crate::event_queue::EventTask;
 use crate::hands::NodeHands;
 use crate::invoke::Door;
+use crate::isolation::Isolation;
 use crate::keys::Keys;
 use crate::launch::{DataDirError, Launcher};
 use crate::log_store::LogStore;
@@ -118,8 +119,9 @@ impl Server {
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
-            // Elsewhere nobody comes in without a key, whoever it is.
-            let asked = addr.ip().is_loopback().then(|| Arc::clone(&callers));
+            // Elsewhere nobody comes in without a key, whoever it is; and where there are no cells, nobody is in one.
+            let asked = addr.ip().is_loopback() && config.isolation == Isolation::Cell;
+            let asked = asked.then(|| Arc::clone(&callers));
             spawn_door(listener, router, asked, stopped.clone())
         });
         Ok(Server {
@@ -167,9 +169,10 @@ impl Server {
 
     /// Takes no more requests, lets running invocations end for ten seconds, and purges the sandboxes. Events that
     /// are queued stay queued.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
-        tokio::join!(drain(self.door), self.events.stop(DRAIN_MAX));
+        tokio::join!(drain(self.door), self.events.rest(DRAIN_MAX));
+        self.events.close().await; // Not before the door is: events whose requests were under way are kept.
         self.dispatch.shutdown(PURGE_MAX).await;
         self.logs.flush().await;
         self.admin.abort();

@@ -13,8 +13,14 @@ use crate::dispatch::Ended;
 use crate::outcome::{self, Outcome};
 use crate::runtime_api::RESPONSE_BYTES_MAX;
 
-/// Pieces that wait for a slow client; each is what one read of a socket brought, 400 KiB at most.
-const CHUNKS_MAX: usize = 8;
+/// Pieces that wait for a slow client.
+const CHUNKS_MAX: usize = 2;
+
+/// Each is what one read of a socket brought.
+const CHUNK_BYTES_MAX: usize = 400 * 1024;
+
+/// What an answer holds in memory at most: pieces that wait, the one that is taken, and as much that is being written.
+pub(crate) const PIECES_BYTES_MAX: usize = (CHUNKS_MAX + 2) * CHUNK_BYTES_MAX;
 
 /// Where a sandbox puts the pieces of its answer.
 pub(crate) type ChunkSender = mpsc::Sender<Bytes>;

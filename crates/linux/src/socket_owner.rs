@@ -2,7 +2,7 @@
 //! and one to hear, however many sockets there are.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
 
@@ -53,9 +53,9 @@ impl Witness {
         Ok(Witness::from(kernel))
     }
 
-    /// The owner of the TCP socket that is connected from `from` to `to`, both in this network. `None`: there is none
-    /// any more.
-    pub fn of_connection(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<Option<SocketOwner>> {
+    /// The owner of the TCP socket that is connected from `from` to `to`, both in this network and of one version of the
+    /// protocol. `None`: there is none any more.
+    pub fn of_connection(&self, from: SocketAddr, to: SocketAddr) -> io::Result<Option<SocketOwner>> {
         // One at a time: else who asks could hear what another was told.
         let kernel = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         sendto(&*kernel, &question(from, to), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
@@ -76,25 +76,35 @@ impl From<OwnedFd> for Witness {
     }
 }
 
-fn ports(from: SocketAddrV4, to: SocketAddrV4) -> [u8; 4] {
+fn ports(from: SocketAddr, to: SocketAddr) -> [u8; 4] {
     let ([a, b], [c, d]) = (from.port().to_be_bytes(), to.port().to_be_bytes());
     [a, b, c, d]
 }
 
-fn question(from: SocketAddrV4, to: SocketAddrV4) -> Vec<u8> {
+/// An address as the kernel wants it: there is room for 16 bytes.
+fn words_of(address: IpAddr) -> [u8; 16] {
+    let mut words = [0; 16];
+    match address {
+        IpAddr::V4(address) => words[..4].copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => words = address.octets(),
+    }
+    words
+}
+
+fn question(from: SocketAddr, to: SocketAddr) -> Vec<u8> {
     const TCP: u8 = libc::IPPROTO_TCP as u8;
     let length = (HEADER_BYTES + QUESTION_BYTES) as u32;
+    // What an IPv6 socket has connected to or accepted from an IPv4 address is found by that.
+    let ends = [from, to].map(|end| end.ip().to_canonical());
+    let family = if ends[0].is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     let mut words = Vec::with_capacity(length as usize);
     words.extend(length.to_ne_bytes());
     words.extend([BY_FAMILY, REQUEST].map(u16::to_ne_bytes).concat());
     words.extend([0; 8]); // Sequence and sender: one answer comes, and it is the kernel's.
-    words.extend([libc::AF_INET as u8, TCP, 0, 0]);
+    words.extend([family as u8, TCP, 0, 0]);
     words.extend(u32::MAX.to_ne_bytes()); // In whatever state.
     words.extend(ports(from, to));
-    for address in [from, to] {
-        words.extend(address.ip().octets());
-        words.extend([0; 12]); // There is room for 16 bytes.
-    }
+    ends.into_iter().for_each(|end| words.extend(words_of(end)));
     words.extend([0; 4]); // Any interface.
     words.extend([0xff; 8]); // Any cookie.
     words
@@ -126,32 +136,42 @@ fn understand(said: &[u8], ports: [u8; 4]) -> io::Result<Option<SocketOwner>> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{SocketAddr, TcpListener, TcpStream};
+    use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
 
     use super::*;
 
-    fn v4(address: SocketAddr) -> SocketAddrV4 {
-        match address {
-            SocketAddr::V4(address) => address,
-            SocketAddr::V6(_) => panic!("{address}"),
-        }
+    /// Somebody who listens at the first address is connected to at the second.
+    fn check(listen: &str, connect: &str) {
+        let listener = TcpListener::bind(listen).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let client = TcpStream::connect(format!("{connect}:{port}")).unwrap();
+        let (from, to) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+        let witness = Witness::new().unwrap();
+        let inode = |socket: &TcpStream| rustix::fs::fstat(socket.as_fd()).unwrap().st_ino as u32;
+        let expected =
+            |socket| SocketOwner { user: rustix::process::geteuid().as_raw(), inode: inode(socket) };
+        assert_eq!(witness.of_connection(from, to).unwrap(), Some(expected(&client)), "{listen} {connect}");
+        assert_eq!(
+            witness.of_connection(to, from).unwrap(),
+            None,
+            "not the listener, and nobody has accepted"
+        );
+        let (server, seen) = listener.accept().unwrap();
+        assert_eq!(witness.of_connection(to, from).unwrap(), Some(expected(&server)), "{listen} {connect}");
+        let local = server.local_addr().unwrap();
+        assert_eq!(witness.of_connection(seen, local).unwrap(), Some(expected(&client)), "{seen} {local}");
+        drop(client);
+        assert_eq!(witness.of_connection(from, to).unwrap(), None, "it has closed its end");
     }
 
     #[test]
     fn the_other_end_of_a_connection_is_found_and_no_other() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let (from, to) = (v4(client.local_addr().unwrap()), v4(client.peer_addr().unwrap()));
-        let witness = Witness::new().unwrap();
-        let owner = witness.of_connection(from, to).unwrap().unwrap();
-        let expected = rustix::fs::fstat(client.as_fd()).unwrap();
-        assert_eq!(u64::from(owner.inode), expected.st_ino);
-        assert_eq!(owner.user, rustix::process::geteuid().as_raw());
-        let nobody = SocketAddrV4::new(*from.ip(), to.port());
-        assert_eq!(witness.of_connection(nobody, from).unwrap(), None, "the listener is not who connects");
-        drop(client);
-        assert_eq!(witness.of_connection(from, to).unwrap(), None, "it has closed its end");
+        check("127.0.0.1:0", "127.0.0.1");
+        if TcpListener::bind("[::1]:0").is_ok() {
+            check("[::1]:0", "[::1]");
+            check("[::]:0", "127.0.0.1");
+        }
     }
 
     #[test]

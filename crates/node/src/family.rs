@@ -78,16 +78,10 @@ impl Family {
         }
     }
 
-    /// Whether a socket is one of theirs. A cell of root's has a user of its own, whom nobody else can become; else it is
-    /// looked for.
+    /// Whether one of them has a socket open. Who its user is says that it may be: numbers of users come again.
     pub(crate) fn has_socket(&self, socket: SocketOwner) -> bool {
         let user = process::status(self.root).ok().and_then(|status| status.user);
-        if user != Some(socket.user) {
-            return false;
-        }
-        let is_only_here = self.keeper.is_some() && socket.user != rustix::process::geteuid().as_raw();
-        let name = format!("socket:[{}]", socket.inode);
-        is_only_here || self.processes().into_iter().any(|pid| has_open(pid, &name))
+        user == Some(socket.user) && self.processes().into_iter().any(|pid| has_open(pid, socket.inode))
     }
 
     /// Whether a process that lives came from this sandbox, as far as its mark tells.
@@ -138,13 +132,15 @@ pub(crate) fn kill(pids: impl IntoIterator<Item = i32>) -> usize {
     pids.into_iter().filter_map(kill).count()
 }
 
-fn has_open(pid: i32, name: &str) -> bool {
+pub(crate) fn has_open(pid: i32, inode: u32) -> bool {
+    let name = format!("socket:[{inode}]");
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    let is_it = |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == name);
+    let is_it =
+        |entry: fs::DirEntry| fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == name.as_str());
     entries.filter_map(Result::ok).any(is_it)
 }
 
-fn all_processes() -> Vec<i32> {
+pub(crate) fn all_processes() -> Vec<i32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()?.parse().ok()).collect()
 }
@@ -155,14 +151,39 @@ pub(crate) fn is_alive(pid: i32) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::os::fd::AsFd as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::Command;
+
+    use linux::cgroup::Hierarchy;
+
     use super::*;
+
+    /// A process of the same user as a socket is nobody who has it.
+    #[test]
+    fn a_socket_is_of_who_has_it_open() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let inode = rustix::fs::fstat(listener.as_fd()).unwrap().st_ino as u32;
+        let family = |root| Family::new(root, Some(0), Hierarchy::none().add("test").unwrap(), None);
+        let us = rustix::process::geteuid().as_raw();
+        assert!(family(std::process::id() as i32).has_socket(SocketOwner { user: us, inode }));
+        const SOMEBODY: u32 = 65_534;
+        let mut sleeper = Command::new("sleep");
+        sleeper.arg("1000");
+        let user = if us == 0 { SOMEBODY } else { us };
+        let mut sleeper = sleeper.uid(user).spawn().unwrap();
+        assert!(!family(sleeper.id() as i32).has_socket(SocketOwner { user, inode }));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
 
     #[test]
     fn a_mark_is_inherited_by_daemons_and_means_one_sandbox() {
         let instance = format!("dormouse-test-{}", std::process::id());
         let (ours, other) = (Mark::of_sandbox(&instance, 1), Mark::of_sandbox(&instance, 0x11));
         let script = "setsid sleep 1000 & echo $!; exec sleep 1000";
-        let mut shell = std::process::Command::new("sh")
+        let mut shell = Command::new("sh")
             .args(["-c", script])
             .envs([ours.variable()])
             .stdout(std::process::Stdio::piped())

@@ -1,7 +1,7 @@
 //! Starts a sandbox: its cgroup, its driver, its first process.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,6 +26,7 @@ use crate::launch_spec::{CellSpec, LaunchError, LaunchSpec, Layout, Output, Shar
 use crate::lineage::{Kin, Lineage, Ties};
 use crate::mailbox::Mailbox;
 use crate::node::{Node, Shared};
+use crate::outsiders;
 use crate::sandbox::{Command as Order, Inner, Sandbox};
 
 /// A driver keeps little on its stack, and there is one for each sandbox.
@@ -35,15 +36,17 @@ const DRIVER_STACK_BYTES: usize = 512 << 10;
 const CELL_USERS: RangeInclusive<u32> = 0x7000_0000..=0x7fff_ffff;
 
 impl Node {
-    /// Whether a function in a cell made the connection from `from` to `to`, both in the network of this process. Of
-    /// one that is closed already nobody knows, and it counts as a function's. Asks the kernel: tens of microseconds,
-    /// and where we are no root it looks into `/proc` for each sandbox.
-    pub fn is_of_cell(&self, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
+    /// Whether a function in a cell may have made the connection from `from` to `to`, both in the network of this process.
+    /// Of one that is closed already nobody knows, and it counts as a function's. Asks the kernel: tens of microseconds;
+    /// where we are no root it looks into `/proc` for who has the connection, some milliseconds.
+    pub fn is_of_cell(&self, from: SocketAddr, to: SocketAddr) -> io::Result<bool> {
         let Some(owner) = Witness::new()?.of_connection(from, to)? else { return Ok(true) };
-        if rustix::process::geteuid().is_root() {
+        let us = rustix::process::geteuid();
+        if us.is_root() {
             return Ok(CELL_USERS.contains(&owner.user));
         }
-        Ok(self.sandboxes().iter().any(|sandbox| sandbox.is_cell_with(owner)))
+        // Our cells have no user but us.
+        Ok(owner.user == us.as_raw() && !outsiders::have_socket(owner.inode))
     }
 }
 
@@ -183,7 +186,8 @@ fn start_in_cell(
     })
 }
 
-/// A user of the machine that is no other sandbox, and nobody else: far above those that people and programs get.
+/// A user of the machine that is nobody else: far above those that people and programs get. It comes again after 65,536
+/// launches, and two nodes of one machine may have the same ones: no more than a hint at who somebody is.
 fn cell_user(instance: &str, id: SandboxId) -> u32 {
     let of_node = xxh3_64(instance.as_bytes()) as u32 & 0xfff;
     CELL_USERS.start() + (of_node << 16) + (id.0 as u32 & 0xffff)

@@ -25,6 +25,8 @@ mod lineage;
 mod mailbox;
 mod memory_hash;
 mod node;
+mod node_config;
+mod outsiders;
 mod parallel;
 mod patient;
 mod ranges;
@@ -37,6 +39,7 @@ mod slots;
 mod source;
 mod stopped_tree;
 mod survey;
+mod unwatch;
 mod working_set;
 
 pub use data_dir::instance_name;
@@ -45,8 +48,9 @@ pub use launch_spec::{
     CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, NetworkError, Output, Port, Sharing,
     Sockets, View, Witness, listen_anywhere,
 };
-pub use node::{FillBy, Node, NodeConfig, NodeError, StopBy};
-pub use sandbox::{CheckError, Sandbox, SleepError, WakeError};
+pub use node::{Node, NodeError};
+pub use node_config::{FillBy, NodeConfig, StopBy};
+pub use sandbox::{CheckError, Peer, Sandbox, SleepError, WakeError};
 use working_set::WorkingSet;
 
 /// The store of a node: its pages lie in memory files.

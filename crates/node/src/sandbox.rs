@@ -1,12 +1,12 @@
 //! A handle to one sandbox. The work is done by its driver, a thread of its own; these calls tell it what to do.
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use linux::socket_owner::{SocketOwner, Witness};
+use linux::socket_owner::Witness;
 use pages::Manifest;
 use protocol::{
     CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
@@ -121,6 +121,17 @@ pub enum CheckError {
     Wake(#[from] WakeError),
 }
 
+/// Who is at the other end of a connection, as one sandbox sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// One of its processes.
+    Own,
+    /// A process that is not of it.
+    Stranger,
+    /// No process has the socket: it was closed, or nobody has accepted it yet.
+    Nobody,
+}
+
 impl Sandbox {
     /// Its number.
     pub fn id(&self) -> SandboxId {
@@ -142,16 +153,14 @@ impl Sandbox {
         self.inner.sockets.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Whether the connection from `from` to `to` was made by one of its processes. Both ends are in the network
-    /// that `witness` is of. Asks the kernel: tens of microseconds, more where we are no root.
-    pub fn has_connected(&self, witness: &Witness, from: SocketAddrV4, to: SocketAddrV4) -> io::Result<bool> {
-        let owner = witness.of_connection(from, to)?;
-        Ok(owner.is_some_and(|owner| self.inner.family.has_socket(owner)))
-    }
-
-    /// Whether it is in a cell, and the socket is one of its processes'.
-    pub(crate) fn is_cell_with(&self, socket: SocketOwner) -> bool {
-        self.inner.family.keeper.is_some() && self.inner.family.has_socket(socket)
+    /// Who has the socket at `from` that is connected to `to`. Both ends are in the network that `witness` is of. Asks
+    /// the kernel, and looks at what its processes have open: some tens of microseconds.
+    pub fn peer(&self, witness: &Witness, from: SocketAddr, to: SocketAddr) -> io::Result<Peer> {
+        Ok(match witness.of_connection(from, to)? {
+            None => Peer::Nobody,
+            Some(owner) if self.inner.family.has_socket(owner) => Peer::Own,
+            Some(_) => Peer::Stranger,
+        })
     }
 
     /// Where it stands.

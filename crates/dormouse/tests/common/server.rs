@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) args: Vec<&'static str>,
     /// Variables.
     pub(crate) env: Vec<(&'static str, String)>,
+    /// Where it listens, if not at a port of the usual loopback address.
+    pub(crate) listen: Option<&'static str>,
     /// By an ordinary user.
     pub(crate) by_nobody: bool,
 }
@@ -53,7 +55,8 @@ impl<'a> Server<'a> {
     #[track_caller]
     pub(crate) fn start_with(ground: &'a Ground, setup: Setup) -> Server<'a> {
         let mut command = if setup.by_nobody { ground.command_of_nobody() } else { ground.command() };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--functions"]).arg(ground.functions());
+        let listen = setup.listen.unwrap_or("127.0.0.1:0");
+        command.args(["serve", "--listen", listen, "--functions"]).arg(ground.functions());
         command.arg("--data").arg(ground.data()).args(&setup.args).envs(setup.env.clone());
         let running = Running::start(ground, "server.log", &mut command);
         let line = running.line();

@@ -5,8 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod named;
+mod shared;
 
-use std::io::Read as _;
 use std::net::TcpListener;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
@@ -105,39 +105,6 @@ fn an_intruder_on_the_machines_network_sees_no_more_of_others() {
     intrude("host");
 }
 
-/// Asks the server itself for what another function is given.
-const ASKS: &str = r#"
-import http.client
-
-def lambda_handler(event, context):
-    client = http.client.HTTPConnection("127.0.0.1", event["port"], timeout=10)
-    client.request(event["method"], event["path"], body=event["body"])
-    reply = client.getresponse()
-    return [reply.status, reply.read().decode()]
-"#;
-
-#[test]
-fn a_function_on_the_machines_network_cannot_use_the_server() {
-    let ground = Ground::new();
-    ground.function("victim", VICTIM, "[environment]\nTOKEN = 'of-the-victim'\n");
-    ground.function("asks", ASKS, "timeout_s = 30\n");
-    let server = Server::start_with(&ground, in_network("host"));
-    for (method, path, body) in [
-        ("GET", "/2015-03-31/functions/victim/configuration", ""),
-        ("GET", "/2015-03-31/functions", ""),
-        ("POST", "/2015-03-31/functions/victim/invocations", "{}"),
-    ] {
-        let port = server.address.port();
-        let event = json!({ "port": port, "method": method, "path": path, "body": body });
-        let said = server.invoke("asks", &event).answer();
-        assert_eq!(said[0], 403, "{method} {path}: {said}");
-        assert!(!said[1].as_str().unwrap().contains("of-the-victim"), "{said}");
-    }
-    assert!(server.sandboxes_of("victim").is_empty());
-    assert_eq!(server.request("GET /2015-03-31/functions").unwrap().status, 200, "we may");
-    server.stop();
-}
-
 #[track_caller]
 fn intrude(network: &'static str) {
     let ground = Ground::new();
@@ -176,32 +143,6 @@ fn intrude(network: &'static str) {
     let is_own = others.iter().all(|other| network_of(victim.pid) != network_of(*other));
     assert_eq!(is_own, network != "host");
     server.stop();
-}
-
-/// Where the machine's network is shared, nobody but a sandbox itself gets to its Runtime API.
-#[test]
-fn a_runtime_api_on_the_machine_is_for_its_sandbox_alone() {
-    let code = "import urllib.request\ndef lambda_handler(event, context):\n    \
-                try:\n        return urllib.request.urlopen(event, timeout=10).read().decode()\n    \
-                except OSError as error:\n        return 'refused'\n";
-    for by_nobody in [false, true] {
-        let ground = Ground::new();
-        ground.function("victim", VICTIM, "timeout_s = 20\nkeep_warm_s = 3600\n");
-        ground.function("intruder", code, "timeout_s = 20\n");
-        let server = Server::start_with(&ground, Setup { by_nobody, ..in_network("host") });
-        let api = server.invoke("victim", &json!({})).answer()["api"].as_str().unwrap().to_owned();
-        for path in ["ping", "runtime/invocation/next"] {
-            let said = server.invoke("intruder", &json!(format!("http://{api}/2018-06-01/{path}"))).answer();
-            assert_eq!(said, json!("refused"), "{path}, by nobody: {by_nobody}");
-        }
-        let port = api.rsplit_once(':').unwrap().1.parse::<u16>().unwrap();
-        let ours = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        assert_eq!((&ours).read(&mut [0; 64]).unwrap_or(0), 0, "nor do we");
-        assert!(server.running.log().contains("a stranger at its Runtime API was sent away"));
-        server.sleep_all();
-        server.invoke("victim", &json!({})).answer();
-        server.stop();
-    }
 }
 
 /// The same bytes come back, and the Runtime API goes on, whatever network it goes over.

@@ -65,7 +65,7 @@ impl Way {
             Way::Lazy => vec!["--isolation", "none", "--lazy-above", "0"],
         };
         let env = die_at.map(|point| ("DORMOUSE_DIE_AT", point.to_owned())).into_iter().collect();
-        Setup { args, env, by_nobody: matches!(self, Way::Nobody) }
+        Setup { args, env, by_nobody: matches!(self, Way::Nobody), ..Setup::default() }
     }
 }
 

@@ -107,8 +107,9 @@ impl Bench {
     }
 
     /// Stops, and starts again with what is on the disk.
-    async fn restart(self, functions: Functions) -> Self {
-        self.task.stop(Duration::ZERO).await;
+    async fn restart(mut self, functions: Functions) -> Self {
+        self.task.rest(Duration::ZERO).await;
+        self.task.close().await;
         Self::within(self.dir, functions)
     }
 

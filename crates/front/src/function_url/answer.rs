@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::base64;
 use crate::outcome::Outcome;
 use crate::room::Place;
-use crate::stream::Stream;
+use crate::stream::{PIECES_BYTES_MAX, Stream};
 
 /// The content type of an answer that begins with status and headers.
 const WITH_PRELUDE: &str = "application/vnd.awslambda.http-integration-response";
@@ -116,6 +116,7 @@ fn bad_gateway() -> Response {
 
 /// An answer that comes piece by piece. One that fails on the way ends in a broken connection.
 pub(super) async fn of_stream(mut stream: Stream, place: Place) -> Response {
+    let place = place.instead(PIECES_BYTES_MAX);
     if stream.content_type != WITH_PRELUDE {
         let content_type = std::mem::take(&mut stream.content_type);
         return raw(content_type, rest(Bytes::new(), stream, place));

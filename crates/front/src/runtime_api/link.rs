@@ -4,9 +4,11 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::serve::Listener;
-use node::{Sockets, Witness, listen_anywhere};
+use node::{Peer, Sockets, Witness, listen_anywhere};
 use rustix::net::Shutdown;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, MutexGuard};
@@ -16,11 +18,14 @@ use crate::hands::SandboxHands;
 /// Where the Runtime API listens in a network of its own; Lambda's.
 pub(crate) const INSIDE_PORT: u16 = 9001;
 
+/// How often it is looked whether somebody has accepted a connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(2);
+
 /// Both ways between a sandbox and its Runtime API.
 pub(crate) struct Link {
     pub(super) listener: TcpListener,
-    pub(super) way_in: WayIn,
-    /// All others who reach the listener are sent away.
+    way: Way,
+    /// All others are kept out, in both directions.
     owner: Option<Arc<dyn SandboxHands>>,
     /// Tells who they are, where they do not come over the machine's network.
     witness: Option<Witness>,
@@ -32,37 +37,67 @@ impl Link {
         let listener = listen_anywhere()?;
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
-        Ok(Link { listener, way_in: WayIn::Machine, owner: None, witness: None })
+        Ok(Link { listener, way: Way::Machine, owner: None, witness: None })
     }
 
     /// In the network of a cell. Whoever else is there is let in, unless it is `only_for` one.
     pub(crate) fn inside(sockets: Sockets) -> io::Result<Link> {
         sockets.listener.set_nonblocking(true)?;
-        let way_in = WayIn::Cell(Arc::new(Mutex::new(sockets.way_in)));
+        let way = Way::Cell(Arc::new(Mutex::new(sockets.way_in)));
         let listener = TcpListener::from_std(sockets.listener)?;
-        Ok(Link { listener, way_in, owner: None, witness: Some(sockets.witness) })
+        Ok(Link { listener, way, owner: None, witness: Some(sockets.witness) })
     }
 
     pub(crate) fn port(&self) -> io::Result<u16> {
         Ok(self.listener.local_addr()?.port())
     }
 
-    /// Sends all others away.
+    /// Sends all others away, and sends them nothing.
     pub(crate) fn only_for(self, sandbox: &Arc<dyn SandboxHands>) -> Link {
         Link { owner: Some(Arc::clone(sandbox)), ..self }
     }
 
     pub(super) fn split(self) -> (Visitors, WayIn) {
-        let Link { listener, way_in, owner, witness } = self;
-        (Visitors { listener, owner, witness, had_strangers: false }, way_in)
+        let Link { listener, way, owner: sandbox, witness } = self;
+        let owner = sandbox.map(|sandbox| Arc::new(Owner { sandbox, witness }));
+        let visitors = Visitors { listener, owner: owner.clone(), had_strangers: false };
+        (visitors, WayIn { way, owner, had_strangers: Arc::default() })
+    }
+}
+
+/// Tells one sandbox from others that are in the same network.
+struct Owner {
+    sandbox: Arc<dyn SandboxHands>,
+    witness: Option<Witness>,
+}
+
+impl Owner {
+    /// Who has the socket at `from` that is connected to `to`. Microseconds, and nothing of it waits for a disk.
+    fn peer(&self, from: SocketAddr, to: SocketAddr) -> io::Result<Peer> {
+        match &self.witness {
+            Some(witness) => self.sandbox.peer(witness, from, to),
+            None => self.sandbox.peer(&Witness::new()?, from, to),
+        }
+    }
+
+    /// Whether it is the sandbox that has accepted what we have connected. Until somebody has, the kernel does not say
+    /// who will: the caller sets a time.
+    async fn has_accepted(&self, stream: &TcpStream) -> io::Result<bool> {
+        let (them, us) = (stream.peer_addr()?, stream.local_addr()?);
+        loop {
+            match self.peer(them, us)? {
+                Peer::Own => return Ok(true),
+                Peer::Stranger => return Ok(false),
+                Peer::Nobody => tokio::time::sleep(ACCEPT_PAUSE).await,
+            }
+        }
     }
 }
 
 /// Those who come to the Runtime API of one sandbox.
 pub(super) struct Visitors {
     listener: TcpListener,
-    owner: Option<Arc<dyn SandboxHands>>,
-    witness: Option<Witness>,
+    owner: Option<Arc<Owner>>,
     had_strangers: bool,
 }
 
@@ -87,30 +122,32 @@ impl Listener for Visitors {
 }
 
 impl Visitors {
-    /// Asked once for each connection; microseconds, and nothing of it waits for a disk.
+    /// Asked once for each connection.
     fn admits(&self, stream: &TcpStream, from: SocketAddr) -> io::Result<bool> {
-        match (&self.owner, from, stream.local_addr()?) {
-            (None, _, _) => Ok(true),
-            (Some(owner), SocketAddr::V4(from), SocketAddr::V4(to)) => match &self.witness {
-                Some(witness) => owner.has_connected(witness, from, to),
-                None => owner.has_connected(&Witness::new()?, from, to),
-            },
-            _ => Ok(false),
-        }
+        let Some(owner) = &self.owner else { return Ok(true) };
+        Ok(owner.peer(from, stream.local_addr()?)? == Peer::Own)
     }
 
     /// Once: who comes again and again is not to fill the log.
     fn warn(&mut self, from: SocketAddr, why: &str) {
         if let (false, Some(owner)) = (self.had_strangers, &self.owner) {
-            tracing::warn!(sandbox = %owner.id(), %from, why, "a stranger at its Runtime API was sent away");
+            let sandbox = owner.sandbox.id();
+            tracing::warn!(%sandbox, %from, why, "a stranger at its Runtime API was sent away");
         }
         self.had_strangers = true;
     }
 }
 
-/// How the sandbox is reached.
+/// How the sandbox is reached, and nobody else.
 #[derive(Clone, Default)]
-pub(super) enum WayIn {
+pub(super) struct WayIn {
+    way: Way,
+    owner: Option<Arc<Owner>>,
+    had_strangers: Arc<AtomicBool>,
+}
+
+#[derive(Clone, Default)]
+enum Way {
     /// At the machine's loopback address.
     #[default]
     Machine,
@@ -119,26 +156,46 @@ pub(super) enum WayIn {
 }
 
 /// The turn of one who wants to reach the sandbox. What it has connected is closed with it.
-pub(super) enum Turn<'a> {
-    Machine,
-    Cell(MutexGuard<'a, OwnedFd>),
+pub(super) struct Turn<'a> {
+    way_in: &'a WayIn,
+    socket: Option<MutexGuard<'a, OwnedFd>>,
 }
 
 impl WayIn {
     /// Waits until no other has the turn.
     pub(super) async fn turn(&self) -> Turn<'_> {
-        match self {
-            WayIn::Machine => Turn::Machine,
-            WayIn::Cell(socket) => Turn::Cell(socket.lock().await),
+        let socket = match &self.way {
+            Way::Machine => None,
+            Way::Cell(socket) => Some(socket.lock().await),
+        };
+        Turn { way_in: self, socket }
+    }
+
+    /// Once, as with visitors.
+    fn warn(&self, owner: &Owner, port: u16) {
+        if !self.had_strangers.swap(true, Ordering::Relaxed) {
+            let sandbox = owner.sandbox.id();
+            tracing::warn!(%sandbox, port, "its telemetry waits: another process listens where its extension should");
         }
     }
 }
 
 impl Turn<'_> {
-    /// Connects to the sandbox' loopback address.
+    /// Connects to the sandbox' loopback address. An error, too: another listens there.
     pub(super) async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        let stream = self.connect_to_whoever(port).await?;
+        if let Some(owner) = &self.way_in.owner
+            && !owner.has_accepted(&stream).await?
+        {
+            self.way_in.warn(owner, port);
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(stream)
+    }
+
+    async fn connect_to_whoever(&self, port: u16) -> io::Result<TcpStream> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let Turn::Cell(socket) = self else { return TcpStream::connect(address).await };
+        let Some(socket) = &self.socket else { return TcpStream::connect(address).await };
         rustix::net::connect_unspec(&**socket)?; // Whatever it was connected to before.
         let again: std::net::TcpStream = socket.try_clone()?.into();
         again.set_nonblocking(true)?;
@@ -148,7 +205,7 @@ impl Turn<'_> {
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Turn::Cell(socket) = self {
+        if let Some(socket) = &self.socket {
             // An error: it is not connected. Closing the stream that was made of it does not end the connection.
             let _ = rustix::net::shutdown(&**socket, Shutdown::Both);
         }
@@ -167,7 +224,7 @@ mod tests {
             use rustix::net::{AddressFamily, SocketType, socket};
             socket(AddressFamily::INET, SocketType::STREAM, None).unwrap()
         };
-        let way_in = WayIn::Cell(Arc::new(Mutex::new(socket)));
+        let way_in = WayIn { way: Way::Cell(Arc::new(Mutex::new(socket))), ..WayIn::default() };
         let listeners = [
             TcpListener::bind("127.0.0.1:0").await.unwrap(),
             TcpListener::bind("127.0.0.1:0").await.unwrap(),

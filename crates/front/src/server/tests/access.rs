@@ -3,6 +3,7 @@
 use testkit::{python, require_python};
 
 use super::*;
+use crate::isolation::Isolation;
 use crate::keys::Keys;
 
 const CLIENT: &str = r##"
@@ -175,16 +176,22 @@ async fn a_page_of_somebody_elses_does_not_come_in() {
     assert!(bench.node.calls().is_empty());
 }
 
+/// Nothing runs here: the double builds no cells.
 #[tokio::test]
 async fn a_function_does_not_come_in_without_a_key() {
-    let bench = bench("[url]\nauth = 'NONE'", |_| {}).await;
-    let addr = bench.server.addr().unwrap();
-    bench.node.faults().of_cell.store(true, SeqCst);
-    let seen = send(addr, "f", &[], "{}".into()).await;
-    assert_eq!((seen.status, seen.header("x-amzn-errortype")), (403, Some("AccessDeniedException")));
-    assert!(bench.node.calls().is_empty());
-    let page = crate::asking::ask(addr, "GET /url/f/", &[("host", "h")], "").await;
-    assert_eq!(page.status, 200, "a URL is for everybody");
-    bench.node.faults().of_cell.store(false, SeqCst);
-    assert_eq!(send(addr, "f", &[], "{}".into()).await.status, 200);
+    for (isolation, refused) in [(Isolation::Cell, true), (Isolation::None, false)] {
+        let bench = bench("[url]\nauth = 'NONE'", |config| config.isolation = isolation).await;
+        let addr = bench.server.addr().unwrap();
+        let is_refused = async || {
+            let list =
+                crate::asking::ask(addr, "GET /2015-03-31/functions/", &[("host", "localhost")], "").await;
+            (list.status, list.header("x-amzn-errortype")) == (403, "AccessDeniedException")
+        };
+        bench.node.faults().of_cell.store(true, SeqCst);
+        assert_eq!(is_refused().await, refused, "{isolation:?}");
+        let page = crate::asking::ask(addr, "GET /url/f/", &[("host", "h")], "").await;
+        assert_ne!(page.status, 403, "a URL is for everybody, {isolation:?}");
+        bench.node.faults().of_cell.store(false, SeqCst);
+        assert!(!is_refused().await, "{isolation:?}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Asynchronous invocations over HTTP.
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use super::*;
 
 async fn event(bench: &Bench, body: impl Into<Bytes>) -> Seen {
@@ -63,6 +65,15 @@ async fn a_full_event_queue_is_too_many_requests_and_clients_who_wait_are_served
     bench.release("held");
 }
 
+/// A server for the same functions and events, after the first one has stopped.
+async fn another(dir: &std::path::Path, records: &std::path::Path) -> Server {
+    let functions = Catalogue::load(&dir.join("functions")).unwrap();
+    let mut config = ServerConfig::new(functions, dir.join("data"));
+    config.listen = None;
+    config.destinations = vec![records.to_owned()];
+    Server::start_with(config, Arc::new(Double::default())).await.unwrap()
+}
+
 #[tokio::test]
 async fn an_event_that_a_stop_cuts_off_is_tried_after_the_next_start() {
     let records = tempfile::tempdir().unwrap();
@@ -72,13 +83,31 @@ async fn an_event_that_a_stop_cuts_off_is_tried_after_the_next_start() {
     bench.node.faults().launch.store(true, SeqCst); // It cannot be tried before the stop.
     assert_eq!(event(&bench, r#"{"x": 1}"#).await.status, 202);
     bench.server.shutdown().await;
-    let mut config = ServerConfig::new(
-        Catalogue::load(&bench.dir.path().join("functions")).unwrap(),
-        bench.dir.path().join("data"),
-    );
-    config.listen = None;
-    config.destinations = vec![records.path().to_owned()];
-    let server = Server::start_with(config, Arc::new(Double::default())).await.unwrap();
+    let server = another(bench.dir.path(), records.path()).await;
+    assert_eq!(lines(&file, 1).await[0]["requestPayload"], json!({"x": 1}));
+    server.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_event_that_comes_while_the_server_stops_is_tried_after_the_next_start() {
+    let records = tempfile::tempdir().unwrap();
+    let file = records.path().join("records.jsonl");
+    let toml = format!("[events]\non_success = 'file://{}'", file.display());
+    let bench = bench(&toml, |config| config.destinations = vec![records.path().to_owned()]).await;
+    let addr = bench.server.addr().unwrap();
+    let line = "POST /2015-03-31/functions/f/invocations";
+    let mut stream = stalls::begin(addr, line, "x-amz-invocation-type: Event\r\n", 8).await;
+    let stopping = tokio::spawn(bench.server.shutdown());
+    while TcpStream::connect(addr).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stream.write_all(br#"{"x": 1}"#).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    stopping.await.unwrap();
+    assert!(bench.node.calls().is_empty());
+    let server = another(bench.dir.path(), records.path()).await;
     assert_eq!(lines(&file, 1).await[0]["requestPayload"], json!({"x": 1}));
     server.shutdown().await;
 }

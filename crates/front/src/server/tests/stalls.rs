@@ -8,7 +8,7 @@ use super::*;
 const STALLED: usize = 600;
 
 /// A request of which the server has the head, and waits for the body, which is so long.
-async fn begin(addr: SocketAddr, line: &str, headers: &str, len: usize) -> TcpStream {
+pub(super) async fn begin(addr: SocketAddr, line: &str, headers: &str, len: usize) -> TcpStream {
     let mut stream = TcpStream::connect(addr).await.unwrap();
     let head = format!(
         "{line} HTTP/1.1\r\nhost: localhost\r\n{headers}content-length: {len}\r\nexpect: 100-continue\r\n\r\n"
