@@ -113,6 +113,15 @@ impl AwsError {
     pub(crate) fn conflict(message: &str) -> Self {
         Self::new(StatusCode::CONFLICT, "ResourceConflictException", message.to_owned())
     }
+    /// The function is there, and nobody can answer for it. What Lambda says of every state but `Active`, 409: clients do
+    /// not try again, which would not bring back what was lost, as they would after the 502 of `InvalidZipFileException`.
+    pub(crate) fn failed(why: &str) -> Self {
+        Self::conflict(&format!(
+            "The operation cannot be performed at this time. The function is currently in the following state: \
+             Failed. {why}"
+        ))
+    }
+
 
     pub(crate) fn precondition() -> Self {
         let message = "The Revision Id provided does not match the latest Revision Id. Call the \

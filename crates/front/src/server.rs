@@ -100,7 +100,8 @@ impl Server {
         // Not before its functions are there.
         let (events, event_task) = stored.work(&config, &dispatch, &deployer, &catalogue, &metrics, &control);
         let region = config.region.as_str().into();
-        let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
+        let calls =
+            Door::new(dispatch.clone(), catalogue.clone(), events.clone(), Arc::clone(&control), region);
         let (stop, stopped) = watch::channel(false);
         let watch = Watch {
             dispatch: dispatch.clone(),

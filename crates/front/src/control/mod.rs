@@ -211,6 +211,24 @@ impl Control {
 
     fn lock_unserved(&self) -> MutexGuard<'_, BTreeMap<(FunctionName, String), String>> {
         self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether some version of the function cannot be served.
+    pub(crate) fn fails(&self, name: &FunctionName) -> bool {
+        self.lock_unserved().keys().any(|(of, _)| of == name)
+    }
+
+    /// What to tell whoever invokes what nobody answers for: there is no such version or alias, or it cannot be served.
+    /// Blocking.
+    pub(crate) fn why_nobody_answers(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
+        let found = self.store.read().map_err(AwsError::from);
+        match found.and_then(|reader| self.find_version(&reader, name, qualifier)) {
+            Err(error) => error,
+            Ok((number, _)) => match self.lock_unserved().get(&(name.clone(), number)) {
+                Some(why) => AwsError::failed(why),
+                None => self.not_found(name, qualifier),
+            },
+        }
+    }
+
     }
 
     /// Fails unless the qualifier names a version or an alias of a deployed function.
