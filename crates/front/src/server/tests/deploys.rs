@@ -197,4 +197,7 @@ async fn who_names_an_alias_is_served_though_the_version_that_it_stood_for_is_de
     assert!(seen.body["Message"].as_str().unwrap().ends_with(":function:f:live"), "{seen:?}");
     bench.release("last-go");
     assert_eq!(served.await.unwrap().status, 200);
+    // However often it was passed on, each has ended once; the one without an answer as an error.
+    let record = bench.record().await;
+    assert_eq!((record.invocations, record.errors), (3 * 3 + 2, 1), "{record:?}");
 }
