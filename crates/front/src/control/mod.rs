@@ -44,6 +44,7 @@ use crate::deploy::Deployer;
 use crate::dispatch::arn;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
+use crate::isolation::Networks;
 use crate::room::Room;
 use call::{Answer, Call, listed};
 use live::Effect;
@@ -67,6 +68,7 @@ pub(crate) struct Control {
     folder_events: EventConfigs,
     /// Which files events may go to.
     destinations: Destinations,
+    networks: Networks,
     region: String,
     /// Where function URLs lead: host and port, behind the id.
     url_host: String,
@@ -209,8 +211,6 @@ impl Control {
         self.lock_unserved().remove(&(name.clone(), number.to_owned()));
     }
 
-    fn lock_unserved(&self) -> MutexGuard<'_, BTreeMap<(FunctionName, String), String>> {
-        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
     /// Whether some version of the function cannot be served.
     pub(crate) fn fails(&self, name: &FunctionName) -> bool {
         self.lock_unserved().keys().any(|(of, _)| of == name)
@@ -229,6 +229,8 @@ impl Control {
         }
     }
 
+    fn lock_unserved(&self) -> MutexGuard<'_, BTreeMap<(FunctionName, String), String>> {
+        self.unserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails unless the qualifier names a version or an alias of a deployed function.
