@@ -214,9 +214,12 @@ impl Dispatch {
     }
 }
 
-/// The address of a function in Amazon's terms; the account is nobody's.
+/// Nobody's: there is one account.
+pub(crate) const ACCOUNT: &str = "000000000000";
+
+/// The address of a function in Amazon's terms.
 pub(crate) fn arn(region: &str, function: &FunctionName) -> String {
-    format!("arn:aws:lambda:{region}:000000000000:function:{function}")
+    format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{function}")
 }
 
 /// What dispatch needs to know of the server's configuration.
