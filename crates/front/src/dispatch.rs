@@ -31,7 +31,7 @@ use crate::stream::Reply;
 const MESSAGES_MAX: usize = 1024;
 
 /// So many revisions may be removed from under one invocation before it fails; each removal is a call of a client.
-const REMOVALS_MAX: usize = 16;
+pub(crate) const REMOVALS_MAX: usize = 16;
 
 /// One invocation, as the door passes it on.
 #[derive(Clone, Debug)]

@@ -145,7 +145,7 @@ impl Bench {
         tokio::spawn(async move { send(addr, "f:live", headers, event.to_string().into()).await })
     }
 
-    async fn until_there(&self, name: &str) {
+    pub(super) async fn until_there(&self, name: &str) {
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
         while !self.dir.path().join(name).exists() {
             assert!(tokio::time::Instant::now() < deadline, "never: {name}");
@@ -153,7 +153,7 @@ impl Bench {
         }
     }
 
-    async fn publish(&self, number: u64) {
+    pub(super) async fn publish(&self, number: u64) {
         let (deployer, version) = (self.server.deployer(), Version::Number(number));
         deployer.put(version, self.deploy(number)).await;
         assert!(deployer.put_alias(&"f".parse().unwrap(), "live".to_owned(), Alias { version, also: None }));
