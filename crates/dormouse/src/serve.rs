@@ -132,9 +132,11 @@ pub(crate) fn run(args: &Args, data: &Path) -> Result<(), Failure> {
             if names.is_empty() { "no function".to_owned() } else { names.join(", ") },
             server.socket().display()
         ));
+        let watched =
+            server.metrics_addr().map(|at| output::print(&format!("metrics on http://{at}/metrics\n")));
         runtime.block_on(stop.wait());
         runtime.block_on(server.shutdown());
-        ready
+        ready.and(watched.unwrap_or(Ok(())))
     });
     node.shutdown();
     served

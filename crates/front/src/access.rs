@@ -30,6 +30,12 @@ const BODY_BYTES_MAX: usize = 70 * 1024 * 1024;
 /// All such requests together, until what they ask for has taken room for them.
 const ROOM_BYTES: usize = 512 * 1024 * 1024;
 
+/// Who has signed a request, as an extension of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Signer {
+    pub(crate) key_id: String,
+}
+
 /// Decides over every request of one door. Cloning gives another handle to the same.
 #[derive(Clone)]
 pub(crate) struct Access {
@@ -59,7 +65,7 @@ impl Access {
         if keys.is_empty() && self.is_loopback {
             return check_local(&request).map(|()| request);
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let claim = Claim::read(&parts)?;
         // Before the body is read: who has no key gets no memory.
         let key = keys.iter().find(|key| key.id == claim.key_id()).ok_or(Denied::UnknownKey)?;
@@ -69,6 +75,7 @@ impl Access {
         let bytes = read.map_err(|error| error.told(|| AwsError::too_large(BODY_BYTES_MAX)))?;
         let digest = body::work(&bytes, sigv4::digest).await;
         claim.verify(&parts, &digest, &key.secret)?;
+        parts.extensions.insert(Signer { key_id: key.id.clone() });
         Ok(Request::from_parts(parts, held(bytes, place)))
     }
 }

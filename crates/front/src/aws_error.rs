@@ -5,7 +5,6 @@ use axum::response::{IntoResponse, Response};
 use events::AcceptError;
 use serde_json::json;
 
-use crate::functions::CatalogueError;
 use crate::names::NotAFunction;
 use crate::outcome::Throttle;
 use crate::sigv4::Denied;
@@ -114,6 +113,15 @@ impl AwsError {
         Self::new(StatusCode::CONFLICT, "ResourceConflictException", message.to_owned())
     }
 
+    /// The function is there, and nobody can answer for it. What Lambda says of every state but `Active`, 409: clients do
+    /// not try again, which would not bring back what was lost, as they would after the 502 of `InvalidZipFileException`.
+    pub(crate) fn failed(why: &str) -> Self {
+        Self::conflict(&format!(
+            "The operation cannot be performed at this time. The function is currently in the following state: \
+             Failed. {why}"
+        ))
+    }
+
     pub(crate) fn precondition() -> Self {
         let message = "The Revision Id provided does not match the latest Revision Id. Call the \
                        GetFunction/GetAlias API to retrieve the latest Revision Id";
@@ -140,8 +148,8 @@ impl AwsError {
         Self::new(StatusCode::NOT_FOUND, "ProvisionedConcurrencyConfigNotFoundException", message)
     }
 
-    /// The package has a `function.toml` that says what cannot be.
-    pub(crate) fn unusable(error: &CatalogueError) -> Self {
+    /// The package has a `function.toml` that says what cannot be, or what cannot be here.
+    pub(crate) fn unusable(error: &impl std::error::Error) -> Self {
         Self::invalid(&format!("The package cannot be used: {error}"))
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use node::{CheckError, Exit, SleepError, WakeError};
 use protocol::{CheckRecord, FunctionName, InvocationId, RevisionId, SandboxId, SleepRecord, WakeRecord};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::Span;
 
 pub(crate) use actor::{Launched, Setup};
@@ -20,7 +21,8 @@ pub(crate) use operator::{Done, OperateError, Verb};
 
 use crate::catalogue::{LiveCatalogue, Revision};
 use crate::invoke::random_share;
-use crate::log::TailSlot;
+use crate::log::{TailSlot, log_ended};
+use crate::metrics::{Ending, Metrics};
 use crate::outcome::{Fault, Outcome};
 use crate::runtime_api::RuntimeEvent;
 use crate::stream::Reply;
@@ -30,7 +32,7 @@ use crate::stream::Reply;
 const MESSAGES_MAX: usize = 1024;
 
 /// So many revisions may be removed from under one invocation before it fails; each removal is a call of a client.
-const REMOVALS_MAX: usize = 16;
+pub(crate) const REMOVALS_MAX: usize = 16;
 
 /// One invocation, as the door passes it on.
 #[derive(Clone, Debug)]
@@ -71,7 +73,7 @@ pub(crate) struct Ended {
 
 /// What the actor hears.
 pub(crate) enum Message {
-    Invoke { request: Request, reply: oneshot::Sender<Reply> },
+    Invoke { request: Request, since: Instant, reply: oneshot::Sender<Reply> },
     SetRevision { revision: Arc<Revision> },
     Retire { revision: RevisionId, successor: Option<RevisionId> },
     SetReserved { function: FunctionName, reserved: Option<usize> },
@@ -99,14 +101,16 @@ pub(crate) struct Count {
 #[derive(Clone)]
 pub(crate) struct Dispatch {
     messages: mpsc::Sender<Message>,
+    metrics: Metrics,
 }
 
 impl Dispatch {
     /// Starts the actor. It ends after `shutdown`.
     pub(crate) fn start(setup: Setup) -> Dispatch {
         let (messages, inbox) = mpsc::channel(MESSAGES_MAX);
+        let metrics = setup.metrics.clone();
         tokio::spawn(actor::run(setup, messages.clone(), inbox));
-        Dispatch { messages }
+        Dispatch { messages, metrics }
     }
 
     /// One that hears nothing, ever: who tells it something waits.
@@ -116,30 +120,39 @@ impl Dispatch {
         let (reply, _) = oneshot::channel();
         messages.try_send(Message::Shutdown { reply }).unwrap();
         std::mem::forget(inbox); // Open, though nobody reads.
-        Dispatch { messages }
+        Dispatch { messages, metrics: Metrics::new() }
     }
 
     /// Has a revision answer, or whoever has succeeded it; piece by piece if the function likes.
-    async fn begin(&self, request: Request) -> Reply {
+    async fn begin(&self, request: Request, since: Instant) -> Reply {
         let revision = Arc::clone(&request.revision);
         let outcome = || Outcome::ServiceError { message: "the server is shutting down".to_owned() };
-        let asked = self.ask(|reply| Message::Invoke { request, reply }).await;
+        let asked = self.ask(|reply| Message::Invoke { request, since, reply }).await;
         asked.unwrap_or_else(|| Reply::Whole(Ended { outcome: outcome(), revision }))
     }
 
     /// The same for whoever named an alias or a version: is the revision removed while the request is on its way or
-    /// waits, it goes to whoever answers under that name by then. `Removed` means that nobody does.
+    /// waits, it goes to whoever answers under that name by then. `Removed` means that nobody does. However often it was
+    /// passed on, it is one invocation, and is counted as one.
     pub(crate) async fn begin_as_named(&self, catalogue: &LiveCatalogue, mut request: Request) -> Reply {
-        for _ in 1..REMOVALS_MAX {
-            let reply = self.begin(request.clone()).await;
+        let since = Instant::now();
+        let mut removals = 0;
+        loop {
+            let reply = self.begin(request.clone(), since).await;
             let Reply::Whole(Ended { outcome: Outcome::Removed, .. }) = &reply else { return reply };
+            removals += 1;
             let (name, qualifier) = (&request.revision.function.name, request.qualifier.as_deref());
             match catalogue.resolve(name, qualifier, random_share) {
-                Some(found) if found.id != request.revision.id => request.revision = found,
-                _ => return reply,
+                Some(found) if found.id != request.revision.id && removals < REMOVALS_MAX => {
+                    request.revision = found;
+                }
+                _ => {
+                    self.metrics.removed(name, since.elapsed());
+                    log_ended(&request.span, &request.revision, Ending::Error, since.elapsed());
+                    return reply;
+                }
             }
         }
-        self.begin(request).await
     }
 
     /// Takes invocations for this revision, from this call on.
@@ -204,9 +217,12 @@ impl Dispatch {
     }
 }
 
-/// The address of a function in Amazon's terms; the account is nobody's.
+/// Nobody's: there is one account.
+pub(crate) const ACCOUNT: &str = "000000000000";
+
+/// The address of a function in Amazon's terms.
 pub(crate) fn arn(region: &str, function: &FunctionName) -> String {
-    format!("arn:aws:lambda:{region}:000000000000:function:{function}")
+    format!("arn:aws:lambda:{region}:{ACCOUNT}:function:{function}")
 }
 
 /// What dispatch needs to know of the server's configuration.

@@ -186,7 +186,7 @@ impl FunctionUrls {
         let name = url.function.as_str();
         let request =
             self.door.request_with(invocation, (name, url.qualifier.as_deref()), &head.headers, event);
-        let reply = match request {
+        let reply = match request.await {
             Ok(request) => self.door.begin(request).await,
             Err(error) => return error.into_response(),
         };

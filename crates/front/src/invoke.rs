@@ -16,6 +16,7 @@ use tracing::{Instrument, Span};
 use crate::aws_error::AwsError;
 use crate::body;
 use crate::catalogue::{LiveCatalogue, Revision};
+use crate::control::Control;
 use crate::dispatch::{Dispatch, Ended, Request, arn};
 use crate::event_queue::EventQueue;
 use crate::log::{TailSlot, request_span};
@@ -40,6 +41,8 @@ pub(crate) struct Door {
     dispatch: Dispatch,
     catalogue: LiveCatalogue,
     events: EventQueue,
+    /// Knows why nobody answers under a name.
+    control: Arc<Control>,
     region: Arc<str>,
     room: Room,
 }
@@ -49,9 +52,10 @@ impl Door {
         dispatch: Dispatch,
         catalogue: LiveCatalogue,
         events: EventQueue,
+        control: Arc<Control>,
         region: Arc<str>,
     ) -> Self {
-        Self { dispatch, catalogue, events, region, room: Room::of(ROOM_BYTES) }
+        Self { dispatch, catalogue, events, control, region, room: Room::of(ROOM_BYTES) }
     }
 }
 
@@ -140,29 +144,38 @@ impl Door {
         asked: Asked,
         place: &mut Place,
     ) -> Result<Request, AwsError> {
-        self.find(&asked.name, asked.qualifier.as_deref())?; // Before megabytes are read for nothing,
+        self.find(&asked.name, asked.qualifier.as_deref()).await?; // Before megabytes are read for nothing,
         let payload = read_payload(asked.body, place).await?;
-        let target = self.find(&asked.name, asked.qualifier.as_deref())?; // and again: a deploy may have come in between.
+        let target = self.find(&asked.name, asked.qualifier.as_deref()).await?; // and again: a deploy may have come in between.
         Ok(request(invocation, target, payload, &asked.headers))
     }
 
     /// The same with a payload that is known to be JSON, for a function and a qualifier.
-    pub(crate) fn request_with(
+    pub(crate) async fn request_with(
         &self,
         invocation: &InvocationId,
         (name, qualifier): (&str, Option<&str>),
         headers: &HeaderMap,
         payload: Bytes,
     ) -> Result<Request, AwsError> {
-        Ok(request(invocation, self.find(name, qualifier)?, payload, headers))
+        Ok(request(invocation, self.find(name, qualifier).await?, payload, headers))
     }
 
-    fn find(&self, name: &str, qualifier: Option<&str>) -> Result<Target, AwsError> {
+    async fn find(&self, name: &str, qualifier: Option<&str>) -> Result<Target, AwsError> {
         let FunctionRef { name, qualifier } = names::find(name, qualifier)?;
         match self.catalogue.resolve(&name, qualifier.as_deref(), random_share) {
             Some(revision) => Ok(Target { revision, qualifier }),
+            None if self.control.fails(&name) => Err(self.why_nobody(name, qualifier).await),
             None => Err(self.not_found(&name, qualifier.as_deref())),
         }
+    }
+
+    /// Of a function that has lost something: which version is meant is on the disk.
+    async fn why_nobody(&self, name: FunctionName, qualifier: Option<String>) -> AwsError {
+        let control = Arc::clone(&self.control);
+        let asked =
+            tokio::task::spawn_blocking(move || control.why_nobody_answers(&name, qualifier.as_deref()));
+        asked.await.unwrap_or_else(|error| AwsError::service(error.to_string()))
     }
 
     fn not_found(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use node::{CellSpec, Network, Port, View};
+use node::{CellSpec, Network, NetworkError, Port, View};
 
 use crate::functions::Function;
 use crate::runtime_api::INSIDE_PORT;
@@ -31,6 +31,35 @@ pub(crate) const API_VARIABLE: &str = "AWS_LAMBDA_RUNTIME_API";
 pub(crate) struct ForeignNetwork {
     chosen: Network,
     usual: Network,
+}
+
+/// A function cannot have the network that it asks for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoNetwork {
+    #[error(transparent)]
+    Foreign(#[from] ForeignNetwork),
+    #[error(transparent)]
+    Gone(#[from] NetworkError),
+}
+
+/// Which networks functions have on this server.
+#[derive(Clone, Debug)]
+pub(crate) struct Networks {
+    pub(crate) isolation: Isolation,
+    /// Of those that do not choose.
+    pub(crate) usual: Network,
+}
+
+impl Networks {
+    /// That of this function's sandboxes.
+    pub(crate) fn of(&self, function: &Function) -> Result<Network, ForeignNetwork> {
+        self.isolation.network(function, &self.usual)
+    }
+
+    /// Whether they could be started with it now. Reads a directory.
+    pub(crate) fn check(&self, function: &Function) -> Result<(), NoNetwork> {
+        Ok(self.of(function)?.check()?)
+    }
 }
 
 /// Where a function finds its files.

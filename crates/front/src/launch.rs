@@ -16,7 +16,7 @@ use crate::catalogue::Revision;
 use crate::extension_files;
 use crate::function_toml::{LayoutChoice, Runtime, SharingScope};
 use crate::functions::Function;
-use crate::isolation::{API_VARIABLE, ForeignNetwork, Isolation, Places};
+use crate::isolation::{API_VARIABLE, Isolation, Networks, Places};
 use crate::python::{Interpreter, Interpreters, PythonError, find_in_path, search_path};
 use crate::secret::NodeSecret;
 use crate::server::ServerConfig;
@@ -46,8 +46,7 @@ pub(crate) struct Launcher {
     region: String,
     secret: NodeSecret,
     interpreters: Interpreters,
-    isolation: Isolation,
-    network: Network,
+    networks: Networks,
 }
 
 /// The launcher cannot be set up.
@@ -92,20 +91,20 @@ impl Launcher {
         }
         open_to_all(&runtime_dir, 0o755).map_err(at(&runtime_dir))?;
         let secret = NodeSecret::open(data_dir).map_err(at(&data_dir.join("secret")))?;
-        let (region, isolation) = (config.region.clone(), config.isolation);
+        let region = config.region.clone();
         let interpreters = Interpreters::new(config.python.clone());
-        let network = config.network.clone();
-        Ok(Self { runtime_dir, region, secret, interpreters, isolation, network })
+        let networks = Networks { isolation: config.isolation, usual: config.network.clone() };
+        Ok(Self { runtime_dir, region, secret, interpreters, networks })
     }
 
     /// Whether sandboxes are kept apart from each other.
     pub(crate) fn has_cells(&self) -> bool {
-        self.isolation == Isolation::Cell
+        self.networks.isolation == Isolation::Cell
     }
 
-    /// Which network its sandboxes have.
-    pub(crate) fn network(&self, function: &Function) -> Result<Network, ForeignNetwork> {
-        self.isolation.network(function, &self.network)
+    /// Which networks sandboxes have.
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.networks
     }
 
     /// What to launch. Blocking: a new interpreter is asked what it is.
@@ -117,7 +116,7 @@ impl Launcher {
     ) -> Result<LaunchSpec, PythonError> {
         let function = &revision.function;
         let mut env = self.environment(revision, &own);
-        let places = self.isolation.places(&function.root, &self.runtime_dir);
+        let places = self.networks.isolation.places(&function.root, &self.runtime_dir);
         let mut interpreter = Vec::new();
         let (program, args) = match function.runtime {
             Runtime::Provided => (places.package.join("bootstrap").into(), Vec::new()),
@@ -151,7 +150,7 @@ impl Launcher {
             layout,
             sharing: sharing(function),
             depth: function.depth,
-            cell: self.isolation.cell(function, &self.runtime_dir, interpreter, network),
+            cell: self.networks.isolation.cell(function, &self.runtime_dir, interpreter, network),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
         })
@@ -200,7 +199,7 @@ impl Launcher {
         set("AWS_LAMBDA_LOG_STREAM_NAME", own.log_stream.clone());
         let kind = if function.snap_start { "snap-start" } else { "on-demand" };
         set("AWS_LAMBDA_INITIALIZATION_TYPE", kind.to_owned());
-        let places = self.isolation.places(&function.root, &self.runtime_dir);
+        let places = self.networks.isolation.places(&function.root, &self.runtime_dir);
         env.insert("LAMBDA_TASK_ROOT".into(), places.package.into());
         env.insert("LAMBDA_RUNTIME_DIR".into(), places.runtime.into());
         env

@@ -9,6 +9,8 @@ use node::Exit;
 use protocol::InvocationId;
 use tracing::Span;
 
+use crate::catalogue::Revision;
+use crate::metrics::Ending;
 use crate::outcome;
 use crate::output::{Mark, Output};
 
@@ -31,6 +33,15 @@ impl TailSlot {
 /// Lines within it are of this request. Whatever is logged at all, is logged with it.
 pub(crate) fn request_span(invocation: &InvocationId) -> Span {
     tracing::error_span!("request", id = %invocation)
+}
+
+/// The line of an invocation that has ended, so long after its request came.
+pub(crate) fn log_ended(request: &Span, revision: &Revision, ending: Ending, after: Duration) {
+    request.in_scope(|| {
+        let (name, version) = (&revision.function.name, &revision.version);
+        let (outcome, ms) = (ending.as_str(), after.as_secs_f64() * 1000.0);
+        tracing::info!(target: "request", function = %name, %version, outcome, ms, "ended");
+    });
 }
 
 /// How an invocation left its sandbox.

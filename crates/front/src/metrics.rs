@@ -153,6 +153,13 @@ impl Metrics {
         self.invocation.get_or_create(&of(function)).observe(after.as_secs_f64());
     }
 
+    /// An invocation ended because nobody answers under its name any more. What is counted of a function that is gone goes
+    /// when somebody asks next.
+    pub(crate) fn removed(&self, function: &FunctionName, after: Duration) {
+        self.ended(function, Ending::Error, after);
+        self.labelled.lock().unwrap_or_else(PoisonError::into_inner).insert(function.clone());
+    }
+
     /// An invocation got its sandbox, so long after its request came.
     pub(crate) fn started(&self, function: &FunctionName, origin: Origin, after: Duration) {
         self.start(function, origin).inc();

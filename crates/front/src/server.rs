@@ -75,6 +75,7 @@ impl Server {
     ) -> Result<Server, ServerError> {
         config::check_networks(&config)?;
         let launcher = Launcher::new(&config)?;
+        let networks = launcher.networks().clone();
         let listeners = Listeners::open(&config).await?;
         let addr = listeners.door.as_ref().map(|(_, addr)| *addr);
         let stored = StoredEvents::open(&config).await?;
@@ -95,13 +96,21 @@ impl Server {
         let url_host = url_host(&config.region, addr);
         let folders = &config.catalogue;
         let events_of = (stored.configs.clone(), stored.destinations.clone());
-        let opened =
-            Control::open(&config.data_dir, &config.region, url_host, folders, deployer.clone(), events_of);
+        let opened = Control::open(
+            &config.data_dir,
+            &config.region,
+            url_host,
+            folders,
+            deployer.clone(),
+            networks,
+            events_of,
+        );
         let control = opened.await?;
         // Not before its functions are there.
         let (events, event_task) = stored.work(&config, &dispatch, &deployer, &catalogue, &metrics, &control);
         let region = config.region.as_str().into();
-        let calls = Door::new(dispatch.clone(), catalogue.clone(), events.clone(), region);
+        let calls =
+            Door::new(dispatch.clone(), catalogue.clone(), events.clone(), Arc::clone(&control), region);
         let (stop, stopped) = watch::channel(false);
         let watch = Watch {
             dispatch: dispatch.clone(),

@@ -110,5 +110,7 @@ else:
     for key, value in written.items():
         same(found[key], value)
 if sys.argv[2] == "lost":
-    refused("ResourceNotFoundException", 404, client.invoke, FunctionName="lost")
+    for kind in ("RequestResponse", "Event", "DryRun"):
+        said = refused("ResourceConflictException", 409, client.invoke, FunctionName="lost", InvocationType=kind)
+        assert "state: Failed" in said and "is not there" in said, said
 in_force()

@@ -14,7 +14,8 @@ from common import answering, ask, at_url, client, create, package, refused, sam
 TELLS = ("def lambda_handler(event, context):\n"
          "    http = event['requestContext']['http']\n"
          "    return {'method': http['method'], 'path': event['rawPath'], 'query': event['rawQueryString'],\n"
-         "            'body': event.get('body'), 'version': context.function_version}\n")
+         "            'body': event.get('body'), 'version': context.function_version,\n"
+         "            'by': event['requestContext'].get('authorizer')}\n")
 KEY, SECRET = os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"]
 
 # What boto3 waits for is there at once.
@@ -65,7 +66,7 @@ def presigned(url, path):
 # Everybody may call one without authentication, though all else asks for a key.
 url = client.create_function_url_config(FunctionName="f", Qualifier="live", AuthType="NONE")["FunctionUrl"]
 told = asked(url, "a%20path?x=1&y=2")
-same(told, {"method": "GET", "path": "/a%20path", "query": "x=1&y=2", "body": None, "version": "1"})
+same(told, {"method": "GET", "path": "/a%20path", "query": "x=1&y=2", "body": None, "version": "1", "by": None})
 same(asked(url, "", b'{"n": 1}', {"Content-Type": "application/json"})["body"], '{"n": 1}')
 try:
     at_url(url.replace(url.split("//")[1].split(".")[0], "none"))
@@ -76,7 +77,9 @@ except urllib.error.HTTPError as error:
 # Only who signs may call one with.
 client.update_function_url_config(FunctionName="f", Qualifier="live", AuthType="AWS_IAM")
 denied(url, "")
-same(asked(url, "a%20path?x=1", None, signed(url, "a%20path?x=1"))["path"], "/a%20path")
+told = asked(url, "a%20path?x=1", None, signed(url, "a%20path?x=1"))
+same((told["path"], told["by"]["iam"]["accessKey"]), ("/a%20path", KEY))
+same(told["by"]["iam"]["userArn"], f"arn:aws:iam::000000000000:user/{KEY}")
 same(asked(url, "", b"body", {**signed(url, "", b"body"), "Content-Type": "text/plain"})["body"], "body")
 denied(url, "", b"another", signed(url, "", b"body"))
 denied(url, "b", None, signed(url, "a"))

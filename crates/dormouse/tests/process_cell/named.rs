@@ -153,3 +153,22 @@ fn a_network_that_cannot_be_had_is_refused_at_the_start_with_what_to_do() {
         assert!(ran.code != Some(0) && ran.stderr.contains(expected), "{args:?}, {settings}: {ran:?}");
     }
 }
+
+#[test]
+fn a_program_runs_in_a_named_network() {
+    let (ground, namespace) = (Ground::new(), Namespace::new("run"));
+    let run_in = |network: &str| {
+        let program = ["readlink", "/proc/self/ns/net"];
+        ground.run(&[&["run", "--isolation", "cell", "--network", network, "--"], &program[..]].concat())
+    };
+    let inside = std::fs::File::open(namespace.path()).unwrap();
+    let inode = std::os::unix::fs::MetadataExt::ino(&inside.metadata().unwrap());
+    let ran = run_in(namespace.setting());
+    assert_eq!((ran.code, ran.stdout), (Some(0), format!("net:[{inode}]\n")), "{}", ran.stderr);
+    let refused = run_in("netns:dormouse-nowhere");
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("ip netns add dormouse-nowhere"),
+        "{refused:?}"
+    );
+    ground.await_empty();
+}

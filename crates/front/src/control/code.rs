@@ -153,7 +153,7 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.check_dead_letter(&record)?;
         package.put_into(&mut record, control, change.writer)?;
         (record.etag, record.modified_ms) = (new_etag(), now_ms());
-        super::function::make(change, &name, LATEST, &record, &package)?;
+        super::function::make(control, change, &name, LATEST, &record, &package)?;
         if publish {
             super::version::publish_latest(control, change, &name, None)
         } else {

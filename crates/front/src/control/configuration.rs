@@ -32,7 +32,7 @@ pub(super) fn update(control: &Control, call: &Call) -> Result<Answer, AwsError>
         control.check_dead_letter(&record)?;
         (record.etag, record.modified_ms) = (new_etag(), now_ms());
         let package = control.package_of(&record)?;
-        super::function::make(change, &name, LATEST, &record, &package)?;
+        super::function::make(control, change, &name, LATEST, &record, &package)?;
         Ok(record)
     })?;
     Ok(control.configuration(&name, LATEST, None, &record).into())

@@ -51,7 +51,7 @@ pub(super) fn create(control: &Control, call: &Call) -> Result<Answer, AwsError>
         package.put_into(&mut record, control, change.writer)?;
         let function = FunctionRecord { tags, ..FunctionRecord::default() };
         change.writer.put(&name, "", &function)?;
-        make(change, &name, LATEST, &record, &package)?;
+        make(control, change, &name, LATEST, &record, &package)?;
         if publish {
             super::version::publish_latest(control, change, &name, None)
         } else {
@@ -71,6 +71,7 @@ fn check_free(control: &Control, look: &impl catalogue::Look, name: &FunctionNam
 
 /// Writes a version and has it answer.
 pub(super) fn make(
+    control: &Control,
     change: &mut Change<'_>,
     name: &FunctionName,
     number: &str,
@@ -79,6 +80,7 @@ pub(super) fn make(
 ) -> Result<(), AwsError> {
     let function = live::function(name, record, &package.tree, &package.lease)
         .map_err(|error| AwsError::unusable(&error))?;
+    control.networks.check(&function).map_err(|error| AwsError::unusable(&error))?;
     change.writer.put(name, number, record)?;
     change.follow(number, function);
     change.settle(name);

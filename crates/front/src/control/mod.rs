@@ -44,6 +44,7 @@ use crate::deploy::Deployer;
 use crate::dispatch::arn;
 use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_url::FunctionUrl;
+use crate::isolation::Networks;
 use crate::room::Room;
 use call::{Answer, Call, listed};
 use live::Effect;
@@ -67,6 +68,7 @@ pub(crate) struct Control {
     folder_events: EventConfigs,
     /// Which files events may go to.
     destinations: Destinations,
+    networks: Networks,
     region: String,
     /// Where function URLs lead: host and port, behind the id.
     url_host: String,
@@ -207,6 +209,24 @@ impl Control {
     /// It can, or it is gone.
     fn serves(&self, name: &FunctionName, number: &str) {
         self.lock_unserved().remove(&(name.clone(), number.to_owned()));
+    }
+
+    /// Whether some version of the function cannot be served.
+    pub(crate) fn fails(&self, name: &FunctionName) -> bool {
+        self.lock_unserved().keys().any(|(of, _)| of == name)
+    }
+
+    /// What to tell whoever invokes what nobody answers for: there is no such version or alias, or it cannot be served.
+    /// Blocking.
+    pub(crate) fn why_nobody_answers(&self, name: &FunctionName, qualifier: Option<&str>) -> AwsError {
+        let found = self.store.read().map_err(AwsError::from);
+        match found.and_then(|reader| self.find_version(&reader, name, qualifier)) {
+            Err(error) => error,
+            Ok((number, _)) => match self.lock_unserved().get(&(name.clone(), number)) {
+                Some(why) => AwsError::failed(why),
+                None => self.not_found(name, qualifier),
+            },
+        }
     }
 
     fn lock_unserved(&self) -> MutexGuard<'_, BTreeMap<(FunctionName, String), String>> {

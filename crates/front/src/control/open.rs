@@ -19,6 +19,7 @@ use crate::event_queue::{Destinations, EventConfigs};
 use crate::function_toml::Runtime;
 use crate::function_url::FunctionUrl;
 use crate::functions::{Catalogue, CatalogueError, Function};
+use crate::isolation::{Networks, NoNetwork};
 use crate::room::Room;
 
 /// The catalogue of deployed functions cannot be opened.
@@ -55,6 +56,8 @@ enum Broken {
     Tree(#[from] TreeError),
     #[error(transparent)]
     Function(#[from] CatalogueError),
+    #[error(transparent)]
+    Network(#[from] NoNetwork),
 }
 
 impl Control {
@@ -65,6 +68,7 @@ impl Control {
         url_host: String,
         folders: &Catalogue,
         deployer: Deployer,
+        networks: Networks,
         (folder_events, destinations): (EventConfigs, Destinations),
     ) -> Result<Arc<Control>, DeployedError> {
         let (leases, ended) = Leases::new();
@@ -74,6 +78,7 @@ impl Control {
             trees: Trees::open(&data_dir.join("trees"))?,
             leases,
             deployer,
+            networks,
             folder_events,
             destinations,
             folders: folders.iter().map(|function| (function.name.clone(), of_folder(function))).collect(),
@@ -196,6 +201,7 @@ impl Control {
             }
         };
         let function = live::function(name, record, &tree, &lease)?;
+        self.networks.check(&function)?;
         if let Some(version) = Version::read(number) {
             self.deployer.put(version, live::at_version(version, function)).await;
         }

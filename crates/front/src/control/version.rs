@@ -69,7 +69,7 @@ pub(super) fn publish_latest(
     let mut record = VersionRecord { etag: new_etag(), modified_ms: now_ms(), ..latest };
     record.description = description.unwrap_or(record.description);
     let package = control.package_of(&record)?;
-    super::function::make(change, name, &number, &record, &package)?;
+    super::function::make(control, change, name, &number, &record, &package)?;
     Ok((number, record))
 }
 

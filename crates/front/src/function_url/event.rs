@@ -10,6 +10,8 @@ use protocol::InvocationId;
 use serde_json::{Map, Value, json};
 
 use super::{Address, query_pairs};
+use crate::access::Signer;
+use crate::dispatch::ACCOUNT;
 
 /// What Amazon calls a caller that it does not know.
 const ANONYMOUS: &str = "anonymous";
@@ -55,8 +57,9 @@ pub(super) fn of_request(
 fn context(invocation: &InvocationId, address: &Address, head: &request::Parts, source: IpAddr) -> Value {
     let now = SystemTime::now();
     let since_1970 = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    json!({
-        "accountId": ANONYMOUS,
+    let signer = head.extensions.get::<Signer>();
+    let mut context = json!({
+        "accountId": signer.map_or(ANONYMOUS, |_| ACCOUNT),
         "apiId": address.id,
         "domainName": address.host,
         "domainPrefix": address.id,
@@ -72,6 +75,23 @@ fn context(invocation: &InvocationId, address: &Address, head: &request::Parts, 
         "stage": "$default",
         "time": log_time(now),
         "timeEpoch": since_1970.as_millis() as u64,
+    });
+    if let Some(signer) = signer {
+        context["authorizer"] = json!({ "iam": identity(signer) });
+    }
+    context
+}
+
+/// Who has signed. A key is all that is known of its holder: it stands for the user.
+fn identity(Signer { key_id }: &Signer) -> Value {
+    json!({
+        "accessKey": key_id,
+        "accountId": ACCOUNT,
+        "callerId": key_id,
+        "cognitoIdentity": null,
+        "principalOrgId": null,
+        "userArn": format!("arn:aws:iam::{ACCOUNT}:user/{key_id}"),
+        "userId": key_id,
     })
 }
 
@@ -176,6 +196,19 @@ mod tests {
             "userAgent": "test",
         });
         assert_eq!((&context["http"], &context["requestId"]), (&http, &json!("7")));
+        assert_eq!((&context["accountId"], context.get("authorizer")), (&json!("anonymous"), None));
+    }
+
+    #[test]
+    fn who_has_signed_is_told_as_an_identity() {
+        let signer = Signer { key_id: "AKIA7".to_owned() };
+        let request = axum::http::Request::get("/url/f/").header("Host", "h").extension(signer);
+        let context = &event(request, b"")["requestContext"];
+        let expected = json!({ "iam": {
+            "accessKey": "AKIA7", "accountId": "000000000000", "callerId": "AKIA7", "cognitoIdentity": null,
+            "principalOrgId": null, "userArn": "arn:aws:iam::000000000000:user/AKIA7", "userId": "AKIA7",
+        } });
+        assert_eq!((&context["accountId"], &context["authorizer"]), (&json!("000000000000"), &expected));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod limits;
 mod log_tail;
 mod logs;
 mod packages;
+mod removals;
 mod stalls;
 mod streaming;
 mod url;

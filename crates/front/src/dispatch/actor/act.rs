@@ -16,7 +16,7 @@ use super::timers::Owes;
 use super::{Actor, Cause, Held, Open};
 use crate::catalogue::Revision;
 use crate::hands::SandboxHands;
-use crate::log::{Left, Log};
+use crate::log::{Left, Log, log_ended};
 use crate::metrics::Ending;
 use crate::outcome::{Fault, Outcome, Throttle};
 use crate::runtime_api::Offer;
@@ -40,11 +40,7 @@ pub(super) struct Epilogue {
 
 impl Epilogue {
     fn tell(&self) {
-        self.span.in_scope(|| {
-            let (name, version) = (&self.revision.function.name, &self.revision.version);
-            let (outcome, ms) = (self.ending.as_str(), self.after.as_secs_f64() * 1000.0);
-            tracing::info!(target: "request", function = %name, %version, outcome, ms, "ended");
-        });
+        log_ended(&self.span, &self.revision, self.ending, self.after);
         if let Some((sandbox, log)) = &self.log {
             log.end(&self.invocation, self.left, || sandbox.peak_bytes());
         }
@@ -203,6 +199,10 @@ impl Actor {
     pub(super) fn finish(&mut self, invocation: &InvocationId, outcome: Outcome, left: Left) {
         let Some(open) = self.open.remove(invocation) else { return };
         let Open { request: Request { revision, tail, span, .. }, listener, log, since } = open;
+        if outcome == Outcome::Removed {
+            // Nobody has had it, and it may go to another: it has not ended yet.
+            return listener.end(Ended { outcome, revision });
+        }
         let (ending, after) = (Ending::of(&outcome), since.elapsed());
         self.setup.metrics.ended(&revision.function.name, ending, after);
         let (invocation, of) = (invocation.clone(), Arc::clone(&revision));

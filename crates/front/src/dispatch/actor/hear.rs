@@ -24,7 +24,7 @@ use crate::stream::{Beginning, Listener, Reply};
 impl Actor {
     pub(super) fn hear(&mut self, message: Message) {
         match message {
-            Message::Invoke { request, reply } => self.invoke(request, reply),
+            Message::Invoke { request, since, reply } => self.invoke(request, since, reply),
             Message::SetRevision { revision } => self.set_revision(revision),
             Message::Retire { revision, successor } => self.retire(revision, successor),
             Message::SetReserved { function, reserved } => self.brain.set_reserved(&function, reserved),
@@ -44,9 +44,9 @@ impl Actor {
         }
     }
 
-    pub(super) fn invoke(&mut self, request: Request, reply: oneshot::Sender<Reply>) {
+    pub(super) fn invoke(&mut self, request: Request, since: Instant, reply: oneshot::Sender<Reply>) {
         let (invocation, revision) = (request.invocation.clone(), request.revision.id);
-        let (listener, since) = (Listener::Fresh(reply), Instant::now());
+        let listener = Listener::Fresh(reply);
         self.open.insert(invocation.clone(), Open { request, listener, log: None, since });
         if self.shutdown.is_some() {
             let message = "the server is shutting down".to_owned();

@@ -31,7 +31,8 @@ pub(super) async fn launch(
     revision: Arc<Revision>,
 ) -> Result<Launched, Fault> {
     let no_port = |error| Fault::Launch(format!("bind a port: {error}"));
-    let network = launcher.network(&revision.function).map_err(|error| Fault::Launch(error.to_string()))?;
+    let network =
+        launcher.networks().of(&revision.function).map_err(|error| Fault::Launch(error.to_string()))?;
     let link = match network.is_own() {
         true => None, // It is made with the cell.
         false => Some(Link::of_machine().map_err(no_port)?),

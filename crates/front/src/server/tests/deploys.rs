@@ -145,7 +145,7 @@ impl Bench {
         tokio::spawn(async move { send(addr, "f:live", headers, event.to_string().into()).await })
     }
 
-    async fn until_there(&self, name: &str) {
+    pub(super) async fn until_there(&self, name: &str) {
         let deadline = tokio::time::Instant::now() + WAIT_MAX;
         while !self.dir.path().join(name).exists() {
             assert!(tokio::time::Instant::now() < deadline, "never: {name}");
@@ -153,7 +153,7 @@ impl Bench {
         }
     }
 
-    async fn publish(&self, number: u64) {
+    pub(super) async fn publish(&self, number: u64) {
         let (deployer, version) = (self.server.deployer(), Version::Number(number));
         deployer.put(version, self.deploy(number)).await;
         assert!(deployer.put_alias(&"f".parse().unwrap(), "live".to_owned(), Alias { version, also: None }));
@@ -197,4 +197,7 @@ async fn who_names_an_alias_is_served_though_the_version_that_it_stood_for_is_de
     assert!(seen.body["Message"].as_str().unwrap().ends_with(":function:f:live"), "{seen:?}");
     bench.release("last-go");
     assert_eq!(served.await.unwrap().status, 200);
+    // However often it was passed on, each has ended once; the one without an answer as an error.
+    let record = bench.record().await;
+    assert_eq!((record.invocations, record.errors), (3 * 3 + 2, 1), "{record:?}");
 }

@@ -54,6 +54,17 @@ async fn a_record_that_cannot_be_read_costs_its_function_and_no_other_and_nothin
         let shown = &body["Configuration"];
         assert_eq!((status, &shown["State"]), (200, &json!("Failed")), "{body}");
         assert!(shown["StateReason"].as_str().unwrap().contains(why), "{body}");
+        for asked in [name.to_owned(), format!("{name}?Qualifier=$LATEST")] {
+            let seen = send(bench.server.addr().unwrap(), &asked, &[], Bytes::new()).await;
+            assert_eq!(
+                (seen.status, seen.header("x-amzn-errortype")),
+                (409, Some("ResourceConflictException"))
+            );
+            let message = seen.body["Message"].as_str().unwrap();
+            assert!(message.contains("following state: Failed. ") && message.contains(why), "{message}");
+        }
+        let seen = send(bench.server.addr().unwrap(), &format!("{name}:7"), &[], Bytes::new()).await;
+        assert_eq!(seen.status, 404, "{seen:?}");
     }
     let (_, listed) = get("").await;
     let states = listed["Functions"].as_array().unwrap().iter();

@@ -7,7 +7,7 @@ use zip::write::SimpleFileOptions;
 use super::*;
 
 /// A zip with these files, in base64.
-fn zip(files: &[(&str, &str)]) -> String {
+pub(super) fn zip(files: &[(&str, &str)]) -> String {
     let mut archive = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     for (name, text) in files {
         archive.start_file(*name, SimpleFileOptions::default().unix_permissions(0o755)).unwrap();
@@ -76,6 +76,39 @@ async fn code_goes_when_the_last_who_uses_it_has_gone_and_not_before() {
     bench.until_kept(1, 1).await;
     assert_eq!(bench.control("DELETE /2015-03-31/functions/g", Value::Null).await, 204);
     bench.until_kept(0, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_that_a_function_cannot_have_is_refused_before_it_is_deployed() {
+    let code = |toml: &str| zip(&[("bootstrap", ""), ("function.toml", toml)]);
+    for (usual, chosen, why) in [
+        ("host", "netns:blue", "--network netns:blue"),
+        ("none", "netns:blue", "--network netns:blue"),
+        ("netns:dormouse-nowhere", "netns:dormouse-nowhere", "ip netns add dormouse-nowhere"),
+    ] {
+        let bench = bench("", |config| {
+            (config.isolation, config.network) = (crate::Isolation::Cell, usual.parse().unwrap());
+        });
+        let bench = bench.await;
+        let call = async |line: &str, asked: Value| {
+            let page = bench.page(line, &[("host", "localhost")], &asked.to_string()).await;
+            (page.status, page.text.unwrap())
+        };
+        bench
+            .create("there", "provided.al2023", &[("bootstrap", ""), ("function.toml", "network = 'none'")])
+            .await;
+        let toml = format!("network = '{chosen}'");
+        let role = "arn:aws:iam::000000000000:role/r";
+        let asked = json!({ "FunctionName": "g", "Runtime": "provided.al2023", "Handler": "h", "Role": role,
+            "Code": { "ZipFile": code(&toml) } });
+        let made = call("POST /2015-03-31/functions", asked).await;
+        let changed = call("PUT /2015-03-31/functions/there/code", json!({ "ZipFile": code(&toml) })).await;
+        for (status, text) in [made, changed] {
+            assert_eq!(status, 400, "{text}");
+            assert!(text.contains("The package cannot be used") && text.contains(why), "{text}");
+        }
+        assert_eq!(call("GET /2015-03-31/functions/g", Value::Null).await.0, 404);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
