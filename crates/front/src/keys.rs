@@ -5,11 +5,15 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 /// Enough for every tool of every person; the file is read whole.
 const KEYS_MAX: usize = 1000;
+
+/// For so long nobody looks at the file again.
+const FRESH: Duration = Duration::from_millis(100);
 
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -87,11 +91,18 @@ struct KeysToml {
 #[derive(Clone, Debug)]
 pub struct Keys {
     path: PathBuf,
-    /// What was read last, and the file's state then.
-    read: Arc<Mutex<Option<Seen>>>,
+    read: Arc<Mutex<Option<Known>>>,
 }
 
-type Seen = (Stamp, Arc<Vec<Key>>);
+/// What was read last.
+#[derive(Debug)]
+struct Known {
+    /// The file's state then; `None`: there was none.
+    stamp: Option<Stamp>,
+    keys: Arc<Vec<Key>>,
+    /// When the file was looked at.
+    looked: Instant,
+}
 
 /// Changes whenever the file does: each change makes a new file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,20 +119,34 @@ impl Keys {
         Keys { path: data_dir.join("keys.toml"), read: Arc::default() }
     }
 
-    /// All keys as they are now; none where there is no file.
+    /// All keys as they were a tenth of a second ago at most; none where there is no file. Every request asks, and
+    /// to look at a file costs more than what most do with the answer.
     pub fn all(&self) -> Result<Arc<Vec<Key>>, KeysError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match read.take() {
+            Some(known) if known.looked.elapsed() >= FRESH => self.look(Some(known))?,
+            Some(known) => known,
+            None => self.look(None)?,
+        };
+        let keys = Arc::clone(&known.keys);
+        *read = Some(known);
+        Ok(keys)
+    }
+
+    /// Looks at the file, and reads it unless it is as it was.
+    fn look(&self, known: Option<Known>) -> Result<Known, KeysError> {
+        let looked = Instant::now();
         let meta = match self.path.metadata() {
             Ok(meta) => meta,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Arc::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Known { stamp: None, keys: Arc::default(), looked });
+            }
             Err(source) => return Err(self.io("look at", source)),
         };
         let mtime = (meta.mtime(), meta.mtime_nsec());
         let stamp = Stamp { inode: meta.ino(), len: meta.len(), mtime, mode: meta.mode() };
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((seen, keys)) = &*read
-            && *seen == stamp
-        {
-            return Ok(Arc::clone(keys));
+        if let Some(known) = known.filter(|known| known.stamp == Some(stamp)) {
+            return Ok(Known { looked, ..known });
         }
         let is_ours = [0, rustix::process::geteuid().as_raw()].contains(&meta.uid());
         if stamp.mode & 0o077 != 0 || !is_ours {
@@ -132,14 +157,12 @@ impl Keys {
         let message = |error: toml::de::Error| error.message().to_owned(); // Its `Display` quotes the file: secrets.
         let toml =
             parsed.map_err(|error| KeysError::Toml { path: self.path.clone(), message: message(error) })?;
-        let keys = Arc::new(toml.keys);
-        *read = Some((stamp, Arc::clone(&keys)));
-        Ok(keys)
+        Ok(Known { stamp: Some(stamp), keys: Arc::new(toml.keys), looked })
     }
 
     /// Makes a key. One command at a time: two that add at once may lose one.
     pub fn add(&self, note: &str) -> Result<Key, KeysError> {
-        let mut keys = Vec::clone(&*self.all()?);
+        let mut keys = Vec::clone(&self.look(None)?.keys);
         if keys.len() >= KEYS_MAX {
             return Err(KeysError::TooMany);
         }
@@ -157,7 +180,7 @@ impl Keys {
 
     /// Removes a key: whoever has it is refused from the next request on.
     pub fn remove(&self, id: &str) -> Result<(), KeysError> {
-        let mut keys = Vec::clone(&*self.all()?);
+        let mut keys = Vec::clone(&self.look(None)?.keys);
         let len = keys.len();
         keys.retain(|key| key.id != id);
         if keys.len() == len {
@@ -166,7 +189,8 @@ impl Keys {
         self.write(keys)
     }
 
-    /// Written aside and renamed, so that no crash leaves half a file, and no reader finds one.
+    /// Written aside and renamed, so that no crash leaves half a file, and no reader finds one. Returns when every
+    /// server acts by it.
     fn write(&self, keys: Vec<Key>) -> Result<(), KeysError> {
         let toml = toml::to_string(&KeysToml { keys });
         let toml = toml.map_err(|error| self.io("write", std::io::Error::other(error.to_string())))?;
@@ -181,7 +205,9 @@ impl Keys {
             file.sync_all()?;
             std::fs::rename(&aside, &self.path)
         };
-        write().map_err(|source| self.io("write", source))
+        write().map_err(|source| self.io("write", source))?;
+        std::thread::sleep(FRESH);
+        Ok(())
     }
 
     fn io(&self, doing: &'static str, source: std::io::Error) -> KeysError {

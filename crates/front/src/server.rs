@@ -96,15 +96,8 @@ impl Server {
         let url_host = url_host(&config.region, addr);
         let folders = &config.catalogue;
         let events_of = (stored.configs.clone(), stored.destinations.clone());
-        let opened = Control::open(
-            &config.data_dir,
-            &config.region,
-            url_host,
-            folders,
-            deployer.clone(),
-            networks,
-            events_of,
-        );
+        let (dir, region) = (&config.data_dir, &config.region);
+        let opened = Control::open(dir, region, url_host, folders, deployer.clone(), networks, events_of);
         let control = opened.await?;
         // Not before its functions are there.
         let (events, event_task) = stored.work(&config, &dispatch, &deployer, &catalogue, &metrics, &control);
@@ -123,15 +116,14 @@ impl Server {
         let (close_watch, open) = watch::channel(false);
         let watching =
             listeners.metrics.map(|(listener, _)| spawn_door(listener, watch.clone().router(), None, open));
-        let callers = Arc::clone(&node);
+        // Where there are no cells, nobody is in one.
+        let callers = (config.isolation == Isolation::Cell).then(|| Arc::clone(&node));
         let admin = Admin { dispatch: dispatch.clone(), node, metrics, watch, logs: logs.clone() }.router();
         let admin = admin.fallback_service(door::api(calls.clone(), &control));
         let door = listeners.door.map(|(listener, addr)| {
             let router = door::router(calls, &control, Access::new(listeners.keys, addr.ip()));
-            // Elsewhere nobody comes in without a key, whoever it is; and where there are no cells, nobody is in one.
-            let asked = addr.ip().is_loopback() && config.isolation == Isolation::Cell;
-            let asked = asked.then(|| Arc::clone(&callers));
-            spawn_door(listener, router, asked, stopped.clone())
+            // Elsewhere nobody comes in without a key, whoever it is.
+            spawn_door(listener, router, callers.filter(|_| addr.ip().is_loopback()), stopped.clone())
         });
         Ok(Server {
             addr,
