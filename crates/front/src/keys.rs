@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 const KEYS_MAX: usize = 1000;
 
 /// For so long nobody looks at the file again.
-const FRESH: Duration = Duration::from_millis(100);
+pub(crate) const FRESH: Duration = Duration::from_millis(100);
 
 const ID_LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -178,7 +178,7 @@ impl Keys {
         Ok(key)
     }
 
-    /// Removes a key: whoever has it is refused from the next request on.
+    /// Removes a key: whoever has it is refused when this returns.
     pub fn remove(&self, id: &str) -> Result<(), KeysError> {
         let mut keys = Vec::clone(&self.look(None)?.keys);
         let len = keys.len();

@@ -4,7 +4,7 @@ use testkit::{python, require_python};
 
 use super::*;
 use crate::isolation::Isolation;
-use crate::keys::Keys;
+use crate::keys::{FRESH, Keys};
 
 const CLIENT: &str = r##"
 import http.client, json, random, sys, urllib.error, urllib.request
@@ -137,8 +137,10 @@ async fn only_who_has_a_key_comes_in() {
     }
     assert!(bench.client.stats().await.is_ok(), "the operator needs no key");
     std::fs::write(bench.dir.path().join("data/keys.toml"), "no keys").unwrap();
+    tokio::time::sleep(FRESH).await;
     assert_eq!(bench.invoke(json!({})).await.status, 500, "who reads no keys lets nobody in");
     std::fs::remove_file(bench.dir.path().join("data/keys.toml")).unwrap();
+    tokio::time::sleep(FRESH).await;
     assert_eq!(bench.invoke(json!({})).await.status, 200);
 }
 
