@@ -105,7 +105,7 @@ async fn pass(State(access): State<Access>, request: Request, next: Next) -> Res
 fn check_local(request: &Request) -> Result<(), AwsError> {
     if request.extensions().get() == Some(&Caller::Function) {
         let message = "a function may not call this server without a key, nor may who cannot be told from one (in a \
-                       container, say, or gone again at once): `dormouse key add` makes keys";
+                       container, behind `ssh -L`, or gone again at once): `dormouse key add` makes keys";
         return Err(AwsError::denied("AccessDeniedException", message.to_owned()));
     }
     check_headers(request.headers())
