@@ -60,6 +60,7 @@ impl AwsError {
 
     pub(crate) fn throttled(throttle: Throttle) -> Self {
         let (message, reason) = match throttle {
+            // What has run out is the function's own concurrency: on Lambda only what is reserved is that.
             Throttle::QueueFull => (
                 "Rate Exceeded: the function's queue is full.",
                 "ReservedFunctionConcurrentInvocationLimitExceeded",

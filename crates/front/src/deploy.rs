@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use crate::catalogue::{Alias, LiveCatalogue, Names, Revision, Version};
 use crate::dispatch::Dispatch;
 use crate::functions::Function;
-use crate::limits::{Allowance, LimitError, Limits};
+use crate::promises::{Allowance, LimitError, Promises};
 
 /// Makes changes, one after the other. Cloning gives another handle to the same. Only limits are checked here: that
 /// a name is free, or that an alias leads somewhere, is for whoever takes orders.
@@ -27,7 +27,7 @@ struct Inner {
     turn: Mutex<()>,
     /// Changed by who has the turn, and read by anyone at any time. Never held while something is awaited: the event
     /// queue reads it where the tasks wait that dispatch waits for.
-    limits: std::sync::Mutex<Limits>,
+    promises: std::sync::Mutex<Promises>,
 }
 
 impl Deployer {
@@ -37,7 +37,7 @@ impl Deployer {
             dispatch,
             last_revision: AtomicU64::new(0),
             turn: Mutex::new(()),
-            limits: std::sync::Mutex::new(Limits::new(allowance)),
+            promises: std::sync::Mutex::new(Promises::new(allowance)),
         }))
     }
 
@@ -52,7 +52,7 @@ impl Deployer {
         let before = self.0.catalogue.change(|snapshot| {
             snapshot.entry(name).or_default().versions.insert(version, Arc::clone(&revision))
         });
-        let provisioned = self.limits().provisioned(&revision.function.name, version);
+        let provisioned = self.promises().provisioned(&revision.function.name, version);
         if provisioned > 0 {
             self.0.dispatch.provision(id, provisioned).await;
         }
@@ -75,7 +75,7 @@ impl Deployer {
     /// Removes one version, if there is one: who waits for it is told so.
     pub async fn remove_version(&self, name: &FunctionName, version: Version) {
         let _turn = self.0.turn.lock().await;
-        self.limits().remove_version(name, version);
+        self.promises().remove_version(name, version);
         let removed = self.change_names(name, |names| names.versions.remove(&version));
         if let Some(revision) = removed.flatten() {
             self.0.dispatch.retire(revision.id, None).await;
@@ -85,7 +85,7 @@ impl Deployer {
     /// Removes a function with all its versions and aliases, if there is one.
     pub async fn remove(&self, name: &FunctionName) {
         let _turn = self.0.turn.lock().await;
-        self.limits().remove(name);
+        self.promises().remove(name);
         self.0.dispatch.set_reserved(name.clone(), None).await;
         let removed = self.0.catalogue.change(|snapshot| snapshot.remove(name));
         for revision in removed.into_iter().flat_map(|names| names.versions.into_values()) {
@@ -97,14 +97,14 @@ impl Deployer {
     /// left. Of use to functions that have Lambda's limits only.
     pub async fn reserve(&self, name: &FunctionName, wanted: Option<usize>) -> Result<(), LimitError> {
         let _turn = self.0.turn.lock().await;
-        self.limits().reserve(name, wanted)?;
+        self.promises().reserve(name, wanted)?;
         self.0.dispatch.set_reserved(name.clone(), wanted).await;
         Ok(())
     }
 
     /// What is reserved for this function.
     pub fn reserved(&self, name: &FunctionName) -> Option<usize> {
-        self.limits().reserved(name)
+        self.promises().reserved(name)
     }
 
     /// Keeps so many sandboxes of this version ready, called or not; 0: no longer. It stays so when the version gets
@@ -119,7 +119,7 @@ impl Deployer {
         let _turn = self.0.turn.lock().await;
         match self.revision(name, version) {
             Some(revision) => {
-                self.limits().provision(name, version, wanted)?;
+                self.promises().provision(name, version, wanted)?;
                 self.0.dispatch.provision(revision.id, wanted).await;
                 Ok(())
             }
@@ -135,7 +135,7 @@ impl Deployer {
         wanted: &BTreeMap<Version, usize>,
     ) -> Result<(), LimitError> {
         let _turn = self.0.turn.lock().await;
-        self.limits().provision_all(name, wanted)?;
+        self.promises().provision_all(name, wanted)?;
         for (version, wanted) in wanted {
             if let Some(revision) = self.revision(name, *version) {
                 self.0.dispatch.provision(revision.id, *wanted).await;
@@ -147,9 +147,9 @@ impl Deployer {
     /// Whether this can be promised. Nothing is.
     pub(crate) fn check(
         &self,
-        promise: impl FnOnce(&mut Limits) -> Result<(), LimitError>,
+        promise: impl FnOnce(&mut Promises) -> Result<(), LimitError>,
     ) -> Result<(), LimitError> {
-        promise(&mut self.limits().clone())
+        promise(&mut self.promises().clone())
     }
 
     /// How far that is; `None`: there is no such version.
@@ -160,11 +160,11 @@ impl Deployer {
 
     /// The allowance: how much there is, and how much of it is not reserved.
     pub fn allowance(&self) -> Allowance {
-        self.limits().allowance()
+        self.promises().allowance()
     }
 
-    fn limits(&self) -> MutexGuard<'_, Limits> {
-        self.0.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    fn promises(&self) -> MutexGuard<'_, Promises> {
+        self.0.promises.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn revision(&self, name: &FunctionName, version: Version) -> Option<Arc<Revision>> {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn limits_are_read_while_a_change_waits_for_dispatch() {
+    async fn promises_are_read_while_a_change_waits_for_dispatch() {
         let deployer = Deployer::new(LiveCatalogue::default(), Dispatch::stalled(), 10);
         let name: FunctionName = "f".parse().unwrap();
         let (changing, of) = (deployer.clone(), name.clone());

@@ -32,7 +32,7 @@ pub(super) fn put_reserved(control: &Control, call: &Call) -> Result<Answer, Aws
         function.reserved_concurrency = Some(reserved);
         change.writer.put(&name, "", &function)?;
         let wanted = Some(reserved as usize);
-        control.deployer.check(|limits| limits.reserve(&name, wanted))?;
+        control.deployer.check(|promises| promises.reserve(&name, wanted))?;
         change.effects.push(Effect::Reserve { name: name.clone(), wanted });
         Ok(())
     })?;

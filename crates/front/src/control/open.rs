@@ -12,7 +12,7 @@ use protocol::FunctionName;
 use tokio::sync::Semaphore;
 
 use super::leases::Leases;
-use super::{CALLS_MAX, Control, ROOM_BYTES, limits, live};
+use super::{CALLS_MAX, Control, ROOM_BYTES, live, provisioned};
 use crate::catalogue::Version;
 use crate::deploy::Deployer;
 use crate::event_queue::{Destinations, EventConfigs};
@@ -173,7 +173,7 @@ impl Control {
             if let Err(error) = self.deployer.reserve(&name, reserved).await {
                 tracing::error!(%name, %error, "reserved concurrency");
             }
-            let wanted = match limits::wanted(&reader, &name) {
+            let wanted = match provisioned::wanted(&reader, &name) {
                 Err(error) if error.is_of_record() => continue, // The log has it.
                 wanted => wanted?,
             };

@@ -63,13 +63,13 @@ pub struct Allowance {
 
 /// All promises.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct Promises {
     whole: usize,
     reserved: BTreeMap<FunctionName, usize>,
     provisioned: BTreeMap<(FunctionName, Version), usize>,
 }
 
-impl Limits {
+impl Promises {
     pub(crate) fn new(whole: usize) -> Self {
         Self { whole, reserved: BTreeMap::new(), provisioned: BTreeMap::new() }
     }
@@ -186,37 +186,37 @@ mod tests {
 
     #[test]
     fn a_tenth_of_the_allowance_stays_unreserved() {
-        let mut limits = Limits::new(1000);
-        assert_eq!(limits.reserve(&name("f"), Some(900)), Ok(()));
-        assert_eq!(limits.reserve(&name("g"), Some(1)), Err(LimitError::Unreserved { min: 100 }));
-        assert_eq!(limits.reserve(&name("f"), Some(899)), Ok(()));
-        assert_eq!(limits.reserve(&name("g"), Some(1)), Ok(()));
-        assert_eq!(limits.allowance(), Allowance { concurrency: 1000, unreserved: 100 });
-        assert_eq!(limits.reserve(&name("f"), None), Ok(()));
-        assert_eq!(limits.allowance().unreserved, 999);
-        assert_eq!(Limits::new(50).reserve(&name("f"), Some(45)), Ok(()));
-        assert_eq!(Limits::new(50).reserve(&name("f"), Some(46)), Err(LimitError::Unreserved { min: 5 }));
+        let mut promises = Promises::new(1000);
+        assert_eq!(promises.reserve(&name("f"), Some(900)), Ok(()));
+        assert_eq!(promises.reserve(&name("g"), Some(1)), Err(LimitError::Unreserved { min: 100 }));
+        assert_eq!(promises.reserve(&name("f"), Some(899)), Ok(()));
+        assert_eq!(promises.reserve(&name("g"), Some(1)), Ok(()));
+        assert_eq!(promises.allowance(), Allowance { concurrency: 1000, unreserved: 100 });
+        assert_eq!(promises.reserve(&name("f"), None), Ok(()));
+        assert_eq!(promises.allowance().unreserved, 999);
+        assert_eq!(Promises::new(50).reserve(&name("f"), Some(45)), Ok(()));
+        assert_eq!(Promises::new(50).reserve(&name("f"), Some(46)), Err(LimitError::Unreserved { min: 5 }));
     }
 
     #[test]
     fn what_is_provisioned_fits_into_what_is_reserved_or_left() {
-        let mut limits = Limits::new(1000);
+        let mut promises = Promises::new(1000);
         let (f, g, one) = (name("f"), name("g"), Version::Number(1));
-        assert_eq!(limits.reserve(&f, Some(10)), Ok(()));
-        assert_eq!(limits.provision(&f, one, 8), Ok(()));
-        assert_eq!(limits.provision(&f, Version::Number(2), 3), Err(LimitError::AboveReserved));
-        assert_eq!(limits.provision(&f, one, 10), Ok(()));
+        assert_eq!(promises.reserve(&f, Some(10)), Ok(()));
+        assert_eq!(promises.provision(&f, one, 8), Ok(()));
+        assert_eq!(promises.provision(&f, Version::Number(2), 3), Err(LimitError::AboveReserved));
+        assert_eq!(promises.provision(&f, one, 10), Ok(()));
         let below = Err(LimitError::BelowProvisioned { provisioned: 10 });
-        assert_eq!(limits.reserve(&f, Some(9)), below);
-        assert_eq!(limits.provision(&g, one, 891), Err(LimitError::AboveUnreserved { left: 890 }));
-        assert_eq!(limits.provision(&g, one, 890), Ok(()));
-        assert_eq!(limits.provision(&g, one, 0), Ok(()));
+        assert_eq!(promises.reserve(&f, Some(9)), below);
+        assert_eq!(promises.provision(&g, one, 891), Err(LimitError::AboveUnreserved { left: 890 }));
+        assert_eq!(promises.provision(&g, one, 890), Ok(()));
+        assert_eq!(promises.provision(&g, one, 0), Ok(()));
         let two = Version::Number(2);
-        assert_eq!(limits.provision_all(&f, &[(one, 4), (two, 6)].into()), Ok(()));
-        assert_eq!(limits.provision_all(&f, &[(one, 10), (two, 0)].into()), Ok(()));
-        assert_eq!(limits.provision_all(&f, &[(one, 9), (two, 2)].into()), Err(LimitError::AboveReserved));
-        assert_eq!((limits.provisioned(&f, one), limits.provisioned(&f, two)), (10, 0), "all or none");
-        limits.remove(&f);
-        assert_eq!(limits.provision(&g, one, 900), Ok(()));
+        assert_eq!(promises.provision_all(&f, &[(one, 4), (two, 6)].into()), Ok(()));
+        assert_eq!(promises.provision_all(&f, &[(one, 10), (two, 0)].into()), Ok(()));
+        assert_eq!(promises.provision_all(&f, &[(one, 9), (two, 2)].into()), Err(LimitError::AboveReserved));
+        assert_eq!((promises.provisioned(&f, one), promises.provisioned(&f, two)), (10, 0), "all or none");
+        promises.remove(&f);
+        assert_eq!(promises.provision(&g, one, 900), Ok(()));
     }
 }

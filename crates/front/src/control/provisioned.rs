@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use super::Control;
 use crate::aws_error::AwsError;
 use crate::catalogue::Version;
-use crate::limits::LimitError;
+use crate::promises::LimitError;
 
 /// How many sandboxes of each version are to be kept ready; 0 for those of which none are. What is provisioned of an
 /// alias is of the version that it stands for.
@@ -41,7 +41,7 @@ impl Control {
     /// Fails if the records ask for more sandboxes than may be kept ready.
     pub(super) fn check_provision(&self, look: &impl Look, name: &FunctionName) -> Result<(), AwsError> {
         let wanted = wanted(look, name)?;
-        Ok(self.deployer.check(|limits| limits.provision_all(name, &wanted))?)
+        Ok(self.deployer.check(|promises| promises.provision_all(name, &wanted))?)
     }
 }
 
