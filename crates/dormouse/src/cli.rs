@@ -219,6 +219,9 @@ mod tests {
         check("dormouse bench sleep --rounds 0", false);
         check("dormouse bench encode --quick --workers hello,node --layout random --pairs 2", true);
         check("dormouse bench encode --pairs 0", false);
+        check("dormouse bench merge --quick --workers synthetic --sandboxes 1,4 --ways off,ksm-flat", true);
+        check("dormouse bench merge --sandboxes 0", false);
+        check("dormouse bench merge --ways uksm", false);
         check("dormouse bench soak --minutes 0.5 --sandboxes 8 --workers hello,hello,node --seed 7", true);
         check("dormouse bench soak --minutes forever", false);
         check("dormouse bench soak --minutes -1", false);

@@ -6,6 +6,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::bench::{Measured, SleepBench, Way};
 use crate::quantity;
+use crate::scale::Scale;
 
 const SIZE: (u32, u32) = (1120, 820);
 const LEFT: i32 = 80;
@@ -17,8 +18,6 @@ const ANSWER_PLOT: (i32, i32) = (480, 770);
 const GROUP_GAP: f64 = 24.0;
 /// Half the width of a character of a label, about.
 const LABEL_CHAR_HALF: i32 = 3;
-/// Headroom above the longest bar, for its label.
-const HEADROOM: f64 = 1.15;
 
 /// The picture could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +76,7 @@ fn draw<'a>(bench: &SleepBench, canvas: &Canvas<'a>) -> Drawn<'a> {
             value => format!("{value:.0}"),
         },
         tick: |value| format!("{value}"),
-        scale: linear(bench, |measured| measured.kept_bytes as f64 / f64::from(1 << 20)),
+        scale: Scale::linear(values(bench, |measured| measured.kept_bytes as f64 / f64::from(1 << 20))),
     }
     .draw(canvas, bench, &ways)?;
     Panel {
@@ -86,7 +85,7 @@ fn draw<'a>(bench: &SleepBench, canvas: &Canvas<'a>) -> Drawn<'a> {
         value: |measured| measured.wake_us.p50 as f64,
         label: |value| quantity::micros(value as u64),
         tick: |value| quantity::micros(value as u64).replace(".00", "").replace(".0", ""),
-        scale: logarithmic(bench, |measured| measured.wake_us.p50 as f64),
+        scale: Scale::logarithmic(values(bench, |measured| measured.wake_us.p50 as f64)),
     }
     .draw(canvas, bench, &ways)
 }
@@ -151,53 +150,6 @@ impl Panel {
         let (top, bottom) = self.plot;
         bottom - (self.scale.share(value) * f64::from(bottom - top)).round() as i32
     }
-}
-
-/// From values to heights.
-struct Scale {
-    least: f64,
-    most: f64,
-    is_logarithmic: bool,
-    ticks: Vec<f64>,
-}
-
-impl Scale {
-    /// How high `value` stands, as a share of the plot.
-    fn share(&self, value: f64) -> f64 {
-        let share = match self.is_logarithmic {
-            true => (value / self.least).ln() / (self.most / self.least).ln(),
-            false => (value - self.least) / (self.most - self.least),
-        };
-        share.clamp(0.0, 1.0)
-    }
-}
-
-/// From zero, with about five round ticks.
-fn linear(bench: &SleepBench, value: fn(&Measured) -> f64) -> Scale {
-    let largest = values(bench, value).fold(1.0, f64::max);
-    let power = 10f64.powf((largest / 5.0).log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].iter().map(|factor| factor * power).find(|step| largest / step <= 5.0);
-    let step = step.unwrap_or(largest);
-    let most = largest * HEADROOM;
-    let ticks = (0..=(most / step) as u32).map(|count| f64::from(count) * step).collect();
-    Scale { least: 0.0, most, is_logarithmic: false, ticks }
-}
-
-/// From a power of ten that leaves the smallest bar some height, with a tick at each power.
-fn logarithmic(bench: &SleepBench, value: fn(&Measured) -> f64) -> Scale {
-    let smallest = values(bench, value).filter(|value| *value >= 1.0).fold(f64::INFINITY, f64::min);
-    let smallest = if smallest.is_finite() { smallest } else { 1.0 };
-    let largest = values(bench, value).fold(smallest, f64::max);
-    let least = 10f64.powf((smallest / 1.5).log10().floor());
-    // A tenth of the height above the longest bar, for its label.
-    let most = least * (largest / least).max(10.0).powf(1.1);
-    let mut ticks = Vec::new();
-    let mut tick = least;
-    while tick <= most {
-        ticks.push(tick);
-        tick *= 10.0;
-    }
-    Scale { least, most, is_logarithmic: true, ticks }
 }
 
 fn values(bench: &SleepBench, value: fn(&Measured) -> f64) -> impl Iterator<Item = f64> {

@@ -18,7 +18,7 @@ pub(crate) fn look(workshop: &Workshop, criu: Option<&Criu>) -> Environment {
         kernel: kernel.trim().to_owned(),
         cpu: field("/proc/cpuinfo", "model name").unwrap_or_default(),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| cpus.get() as u64),
-        memory_bytes: memory_bytes().unwrap_or_default(),
+        memory_bytes: bytes("/proc/meminfo", "MemTotal").unwrap_or_default(),
         dormouse: env!("CARGO_PKG_VERSION").to_owned(),
         python: workshop.python.version.clone(),
         criu: criu.map(|criu| criu.version.clone()),
@@ -26,8 +26,9 @@ pub(crate) fn look(workshop: &Workshop, criu: Option<&Criu>) -> Environment {
     }
 }
 
-fn memory_bytes() -> Option<u64> {
-    let text = field("/proc/meminfo", "MemTotal")?;
+/// The first `name: value kB` in a file of the kernel's.
+pub(crate) fn bytes(path: &str, name: &str) -> Option<u64> {
+    let text = field(path, name)?;
     Some(text.split_ascii_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 

@@ -10,6 +10,7 @@ mod files;
 mod frozen;
 mod keep;
 mod line;
+mod merge;
 mod ours;
 mod progress;
 mod samples;
@@ -30,6 +31,7 @@ use crate::stop::Stop;
 #[command(after_help = "Examples:
   dormouse bench sleep --quick
   dormouse bench encode --quick
+  dormouse bench merge --quick
   dormouse bench serve
   dormouse bench soak --minutes 5")]
 pub(crate) struct Args {
@@ -43,6 +45,8 @@ enum Experiment {
     Sleep(sleep::Args),
     /// Size and speed of ways to keep pages as what tells them apart from another process
     Encode(encode::Args),
+    /// Equal pages of running sandboxes kept once: memory, time, processor time; beside KSM as UPM's paper has it
+    Merge(merge::Args),
     /// What a warm invocation costs, and how many a second two cores hold
     Serve(serve::Args),
     /// Random sleeps, wakes and deaths of many sandboxes, with every promise looked after
@@ -56,6 +60,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     match &args.experiment {
         Experiment::Sleep(args) => sleep::run(args),
         Experiment::Encode(args) => encode::run(args),
+        Experiment::Merge(args) => merge::run(args),
         Experiment::Serve(args) => serve::run(args),
         Experiment::Soak(args) => soak::run(args),
         Experiment::MinimalServer => serve::run_minimal(),
@@ -72,10 +77,11 @@ fn start() -> Result<(Runtime, Stop), Failure> {
 /// What the bench compares with, and whether it is here; for `dormouse doctor`.
 pub(crate) fn rivals() -> Vec<(&'static str, String)> {
     let zram = zram::what_lacks().unwrap_or_else(|| "can be set up".to_owned());
+    let ksm = merge::what_lacks().unwrap_or_else(|| "can be set up".to_owned());
     let criu = criu::Criu::find().map_or_else(|why| why, |criu| criu.version);
     let python = Interpreter::find().map_or_else(
         |error| error::with_causes(&error),
         |python| format!("{} ({})", python.version, python.program.display()),
     );
-    vec![("zram", zram), ("CRIU", criu), ("Python", python)]
+    vec![("zram", zram), ("KSM", ksm), ("CRIU", criu), ("Python", python)]
 }

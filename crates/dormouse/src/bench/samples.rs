@@ -11,6 +11,13 @@ use super::keep::{Asleep, Woken};
 #[derive(Debug, Default)]
 pub(crate) struct Answers(HashMap<u64, String>);
 
+impl Answers {
+    /// Whether this is the right answer to request `number`.
+    pub(crate) fn is_right(&mut self, number: u64, answer: &str) -> bool {
+        self.0.entry(number).or_insert_with(|| answer.to_owned()) == answer
+    }
+}
+
 /// Collected over the rounds.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
@@ -42,18 +49,17 @@ impl Samples {
             self.sleep_us.extend(asleep.sleep_us);
             self.wake_us.push(woken.wake_us);
         }
-        self.look_at(answers, number, woken);
+        self.look_at(answers, number, &woken);
     }
 
     /// Adds a request that came while the worker fell asleep.
     pub(crate) fn add_disturbed(&mut self, answers: &mut Answers, number: u64, woken: Woken) {
         self.disturbed_us.push(woken.wake_us);
-        self.look_at(answers, number, woken);
+        self.look_at(answers, number, &woken);
     }
 
-    fn look_at(&mut self, answers: &mut Answers, number: u64, woken: Woken) {
-        let expected = answers.0.entry(number).or_insert_with(|| woken.answer.clone());
-        match *expected == woken.answer {
+    fn look_at(&mut self, answers: &mut Answers, number: u64, woken: &Woken) {
+        match answers.is_right(number, &woken.answer) {
             true => self.right += 1,
             false => self.wrong += 1,
         }

@@ -5,6 +5,7 @@ A request is a line with a number; the answer is a line that depends on the numb
 """
 
 import hashlib
+import os
 import random
 import socket
 import sys
@@ -64,9 +65,48 @@ def sklearn():
     return lambda n: f"{model.predict_proba(terms.transform([texts[n % 1500]]))[0, 0]:.6f}"
 
 
+def network(name):
+    import networks
+
+    return networks.function(name, os.path.join(os.path.dirname(sys.path[0]), "weights"))
+
+
+def synthetic():
+    """Memory of which 85 % of the pages, scattered, are the same in every process, and the rest in none."""
+    import numpy as np
+
+    page, pages = 4096, 100 * 256
+    numbers = np.random.default_rng(7)
+    memory = np.frombuffer(bytearray(numbers.bytes(page * pages)), np.uint8).reshape(pages, page)
+    own = np.sort(numbers.permutation(pages)[: pages * 15 // 100])
+    for number in own:
+        memory[number] = np.frombuffer(os.urandom(page), np.uint8)
+    common = np.setdiff1d(np.arange(pages), own)
+
+    def digest(chosen):
+        told = hashlib.sha256()
+        for number in chosen:
+            told.update(memory[number])
+        return told.hexdigest()
+
+    own_digest = digest(own)
+
+    def answer(n):
+        # A function writes as well as it reads: one page of a hundred, and nothing has changed when it is done.
+        for _ in range(2):
+            memory[n % 100 :: 100, 0] ^= 255
+        return f"{n} {digest(common) if digest(own) == own_digest else 'its own pages are damaged'}"
+
+    return answer
+
+
 def main():
     name, path, warm_up_calls = sys.argv[1], sys.argv[2], int(sys.argv[3])
-    answer = {"hello": hello, "numpy": numpy, "pandas": pandas, "sklearn": sklearn}[name]()
+    if name in ("alexnet", "resnet50"):
+        answer = network(name)
+    else:
+        functions = {"hello": hello, "numpy": numpy, "pandas": pandas, "sklearn": sklearn, "synthetic": synthetic}
+        answer = functions[name]()
     for n in range(warm_up_calls):
         answer(n)
     listener = socket.socket(socket.AF_UNIX)

@@ -17,6 +17,7 @@ use crate::python::Interpreter;
 use crate::stop::Stop;
 
 const PYTHON_SCRIPT: &str = include_str!("worker.py");
+const NETWORKS_SCRIPT: &str = include_str!("networks.py");
 const NODE_SCRIPT: &str = include_str!("worker.js");
 const JAVA_SOURCE: &str = include_str!("Worker.java");
 /// What makes two processes of Node alike, as the hash seed does for Python: V8 draws addresses from its random
@@ -34,6 +35,8 @@ const JAVA_COMPILER: [&str; 2] = ["-m", "jdk.compiler/com.sun.tools.javac.Main"]
 const LAYOUT_SECRET: u64 = 0x646f_726d_6f75_7365;
 /// Enough for interpreters that specialise code as it runs.
 const WARM_UP_CALLS: u32 = 25;
+/// The same where a call is mostly arithmetic, and takes long.
+const WARM_UP_CALLS_OF_LONG: u32 = 2;
 
 /// What a worker computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -50,10 +53,16 @@ pub(crate) enum Kind {
     Node,
     /// Objects in Java.
     Java,
+    /// Recognising images: small tensors, much arithmetic.
+    Resnet50,
+    /// The same by large tensors.
+    Alexnet,
+    /// Memory of which 85 % is the same in every process.
+    Synthetic,
 }
 
 impl Kind {
-    /// Every one, in the order of the table.
+    /// What benches run unless they are told otherwise, in the order of the table.
     pub(crate) const ALL: [Kind; 6] =
         [Kind::Hello, Kind::Numpy, Kind::Pandas, Kind::Sklearn, Kind::Node, Kind::Java];
 
@@ -71,15 +80,27 @@ impl Kind {
             Kind::Sklearn => "sklearn",
             Kind::Node => "node",
             Kind::Java => "java",
+            Kind::Resnet50 => "resnet50",
+            Kind::Alexnet => "alexnet",
+            Kind::Synthetic => "synthetic",
         }
+    }
+
+    /// Whether it needs weights, and a library that multiplies with them.
+    pub(crate) fn is_network(self) -> bool {
+        matches!(self, Kind::Resnet50 | Kind::Alexnet)
+    }
+
+    fn warm_up_calls(self) -> u32 {
+        if self.is_network() || self == Kind::Synthetic { WARM_UP_CALLS_OF_LONG } else { WARM_UP_CALLS }
     }
 
     /// How long one takes to start and to warm up, about, where several start at the same time.
     pub(crate) fn start_ms(self) -> u64 {
         match self {
             Kind::Hello | Kind::Numpy | Kind::Node => 100,
-            Kind::Pandas | Kind::Java => 400,
-            Kind::Sklearn => 1400,
+            Kind::Pandas | Kind::Java | Kind::Synthetic => 400,
+            Kind::Sklearn | Kind::Resnet50 | Kind::Alexnet => 1400,
         }
     }
 }
@@ -127,6 +148,7 @@ impl Workshop {
         // In a directory where nothing else appears: Python lists the directory of its script, and keeps the list.
         fs::create_dir(dir.path().join("script"))
             .and_then(|()| fs::write(dir.path().join("script/worker.py"), PYTHON_SCRIPT))
+            .and_then(|()| fs::write(dir.path().join("script/networks.py"), NETWORKS_SCRIPT))
             .and_then(|()| fs::write(dir.path().join("script/worker.js"), NODE_SCRIPT))
             .and_then(|()| fs::write(dir.path().join("script/Worker.java"), JAVA_SOURCE))
             .map_err(BenchError::system("write the worker's script"))?;
@@ -144,6 +166,8 @@ impl Workshop {
             Kind::Numpy | Kind::Pandas | Kind::Sklearn => {
                 self.python.what_lacks(kind.name()).map_or(Ok(()), Err)
             }
+            Kind::Synthetic => self.python.what_lacks("numpy").map_or(Ok(()), Err),
+            Kind::Resnet50 | Kind::Alexnet => self.make_weights(kind),
             Kind::Node => run(Command::new("node").arg("--version")),
             Kind::Java => {
                 let script = self.dir.path().join("script");
@@ -152,6 +176,23 @@ impl Workshop {
                 run(&mut compile)
             }
         }
+    }
+
+    /// Where networks have their weights: beside the script, as the worker expects them.
+    fn weights(&self) -> PathBuf {
+        self.dir.path().join("weights")
+    }
+
+    fn make_weights(&self, kind: Kind) -> Result<(), String> {
+        fs::create_dir_all(self.weights()).map_err(|error| error.to_string())?;
+        let mut make = Command::new(&self.python.program);
+        make.arg(self.dir.path().join("script/networks.py")).arg(kind.name()).arg(self.weights());
+        run(make.env("PYTHONDONTWRITEBYTECODE", "1"))
+    }
+
+    /// What multiplies for networks, with its version; `None` where none was made ready.
+    pub(crate) fn engine(&self) -> Option<String> {
+        fs::read_to_string(self.weights().join("engine")).ok()
     }
 
     /// Those that can run, and a note for each that cannot. Who names a worker wants it: then all must run.
@@ -184,7 +225,7 @@ impl Workshop {
 
     /// Arguments after the interpreter.
     pub(crate) fn arguments(&self, kind: Kind, socket: &Path, is_warmed_up: bool) -> Vec<OsString> {
-        let calls = if is_warmed_up { WARM_UP_CALLS } else { 0 };
+        let calls = if is_warmed_up { kind.warm_up_calls() } else { 0 };
         let is_pinned = self.layout_secret.is_some();
         let script = |name: &str| OsString::from(self.dir.path().join("script").join(name));
         let options = |options: &[&str]| options.iter().map(OsString::from).collect();
@@ -227,9 +268,21 @@ impl Workshop {
 
     /// Starts a worker for a rival, in a cgroup of its own. It may not listen yet.
     pub(crate) fn start(&self, kind: Kind, way: &str, is_warmed_up: bool) -> Result<Worker, BenchError> {
+        self.start_prepared(kind, way, is_warmed_up, |_| {})
+    }
+
+    /// The same after `prepare` has had its way with the command.
+    pub(crate) fn start_prepared(
+        &self,
+        kind: Kind,
+        way: &str,
+        is_warmed_up: bool,
+        prepare: impl FnOnce(&mut Command),
+    ) -> Result<Worker, BenchError> {
         let mut worker = self.place(kind, way)?;
         let entrances = worker.cgroup.entrances().map_err(BenchError::system("open a cgroup"))?;
-        let command = self.command(kind, &worker.socket, is_warmed_up);
+        let mut command = self.command(kind, &worker.socket, is_warmed_up);
+        prepare(&mut command);
         let spawn =
             Spawn { command, entrances, limits: Limits::default(), layout_secret: self.layout_secret };
         let process = linux::spawn::spawn(spawn).map_err(BenchError::system("start a worker"))?;
