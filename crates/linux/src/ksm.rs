@@ -127,6 +127,11 @@ impl Counters {
     pub fn merged(&self) -> u64 {
         self.pages_sharing + self.pages_shared + self.zero_pages
     }
+
+    /// Memory that is saved by it.
+    pub fn saved_bytes(&self) -> u64 {
+        (self.pages_sharing + self.zero_pages) * 4096
+    }
 }
 
 /// The kernel's KSM.
