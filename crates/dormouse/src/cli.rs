@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use crate::failure::Failure;
 use crate::{
     bench, check, client, data_dir, demo, deploy, doctor, guard, init, inside, invoke, key, list, logs,
-    openapi, ps, rm, run, serve, sleep, stats, top, wake,
+    merge, openapi, ps, rm, run, serve, sleep, stats, top, wake,
 };
 
 /// Keeps serverless functions warm without keeping their memory
@@ -85,6 +85,8 @@ enum Command {
     Top(top::Args),
     /// Print what a server can be asked over HTTP, as an OpenAPI document
     Openapi(openapi::Args),
+    /// Keep once what processes have in common, any that run
+    Merge(merge::Args),
     /// Say what this machine can do
     Doctor(doctor::Args),
     /// Measure against the rivals
@@ -165,6 +167,7 @@ pub(crate) fn run() -> Result<ExitCode, Failure> {
         Command::Logs(args) => logs::run(args, &data),
         Command::Stats(args) => stats::run(args, &data),
         Command::Key(command) => key::run(command, &data),
+        Command::Merge(args) => merge::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Guard(args) => guard::run(args),
@@ -247,6 +250,15 @@ mod tests {
         check("dormouse logs a/b", false);
         check("dormouse --log-format json serve --functions .", true);
         check("dormouse --log-format xml serve --functions .", false);
+    }
+
+    #[test]
+    fn processes_are_merged_by_number() {
+        check("dormouse merge 1 2 --children --across-domains --limit 5 --json", true);
+        check("dormouse merge --unmerge 1 2", true);
+        check("dormouse merge", false);
+        check("dormouse merge 0", false);
+        check("dormouse merge --unmerge --across-domains 1", false);
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod key;
 mod lambda;
 mod list;
 mod logs;
+mod merge;
 mod openapi;
 mod output;
 mod ps;

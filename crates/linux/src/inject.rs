@@ -230,6 +230,33 @@ impl<'a> Vehicle<'a> {
         Ok(())
     }
 
+    /// Lets KSM merge the pages of `ranges` (first and last address). What the process reads and writes there stays the
+    /// same; a page that was merged is copied when it is written to.
+    ///
+    /// Only for memory of which [`ksm::may_mark`](crate::ksm::may_mark) says so.
+    pub fn mark_mergeable(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
+        self.advise_each(ranges, libc::MADV_MERGEABLE)
+    }
+
+    /// Takes pages of `ranges` out of KSM's hands: each that was merged is copied before this returns, at some microseconds
+    /// a page.
+    pub fn unmark_mergeable(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
+        self.advise_each(ranges, libc::MADV_UNMERGEABLE)
+    }
+
+    /// One call a range: `process_madvise` does not take advice about merging.
+    fn advise_each(&mut self, ranges: &[(u64, u64)], advice: libc::c_int) -> Result<(), InjectError> {
+        for (start, end) in ranges {
+            // TRACEE: advice about merging changes no content; where a page lies, the program cannot know.
+            match self.call("madvise", libc::SYS_madvise, [*start, end - start, advice as u64, 0, 0, 0]) {
+                // ENOMEM: part of it is unmapped by now. The rest has been done.
+                Err(InjectError::Refused { source, .. }) if source.raw_os_error() == Some(libc::ENOMEM) => {}
+                done => drop(done?),
+            }
+        }
+        Ok(())
+    }
+
     /// Puts fresh anonymous memory in the place of a range, with the same access rights. What was there is gone.
     pub fn replace_by_anonymous(&mut self, start: u64, end: u64, prot: u64) -> Result<(), InjectError> {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED | libc::MAP_NORESERVE;

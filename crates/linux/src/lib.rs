@@ -20,6 +20,7 @@ pub mod cgroup;
 pub mod fuzzing;
 pub mod heap;
 pub mod inject;
+pub mod ksm;
 pub mod maps;
 pub mod memory;
 pub mod pagemap;

@@ -39,7 +39,7 @@ pub struct Mapping {
 pub struct Flags(u32);
 
 /// Two-letter codes of `VmFlags` (kernel, `Documentation/filesystems/proc.rst`), one bit each in this order.
-const FLAG_NAMES: [&str; 12] = ["io", "pf", "ht", "um", "uw", "lo", "dc", "wf", "sl", "ss", "ui", "mm"];
+const FLAG_NAMES: [&str; 13] = ["io", "pf", "ht", "um", "uw", "lo", "dc", "wf", "sl", "ss", "ui", "mm", "mg"];
 
 impl Flags {
     /// Memory-mapped device.
@@ -66,6 +66,8 @@ impl Flags {
     pub const USERFAULT_MINOR: Flags = Flags(1 << 10);
     /// May hold device pages next to ordinary ones.
     pub const MIXED: Flags = Flags(1 << 11);
+    /// Marked: KSM may merge its pages.
+    pub const MERGEABLE: Flags = Flags(1 << 12);
 
     /// Whether any of `others` is set.
     pub fn any(self, others: &[Flags]) -> bool {

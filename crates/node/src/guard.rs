@@ -16,6 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use linux::ksm::Burst;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -88,6 +89,11 @@ impl Guard {
         self.watch(format!("node {instance}"), None);
     }
 
+    /// When the node dies: set KSM as it was before the burst that keeps its settings in this file.
+    pub(crate) fn watch_ksm(&self, kept: &Path) {
+        self.watch(format!("ksm {}", kept.display()), None);
+    }
+
     /// The process group is gone: its number may come to mean another one.
     pub(crate) fn forget_group(&self, pid: i32) {
         self.forget(&format!("group {pid}"));
@@ -140,6 +146,20 @@ impl Guard {
             }
             Err(error) => tracing::error!(%error, "the guard died and cannot be replaced"),
         }
+    }
+}
+
+/// For a command that is no node: a guard that does nothing but set KSM as it was, should the command die in a burst.
+pub struct KsmGuard {
+    _guard: Guard,
+}
+
+impl KsmGuard {
+    /// Starts `PROGRAM guard`, which ends when this is dropped. `kept` is where the burst keeps the settings.
+    pub fn start(program: &Path, kept: &Path) -> io::Result<KsmGuard> {
+        let guard = Guard::start(program)?;
+        guard.watch_ksm(kept);
+        Ok(KsmGuard { _guard: guard })
     }
 }
 
@@ -236,6 +256,10 @@ pub fn run(socket: impl AsFd) -> io::Result<()> {
             Some(("tree", place)) => result = linux::cgroup::remove_tree(Path::new(place)).and(result),
             _ => {}
         }
+    }
+    // Last, as another dormouse may have to be waited for.
+    for kept in things.keys().filter_map(|thing| thing.strip_prefix("ksm ")) {
+        result = Burst::recover(Path::new(kept)).map(drop).map_err(io::Error::other).and(result);
     }
     result // Only now are the descriptors closed.
 }

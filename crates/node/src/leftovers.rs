@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use linux::cgroup::Hierarchy;
+use linux::ksm::Burst;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::family::Mark;
@@ -23,8 +24,21 @@ pub(crate) fn clean_up(data_dir: &Path, instance: &str) -> io::Result<()> {
         forget(data_dir, pid);
     }
     Mark::of_node(instance).kill_all();
+    match Burst::recover(&ksm_kept(data_dir)) {
+        Ok(true) => tracing::warn!("KSM is set as it was before a node died"),
+        Ok(false) => {}
+        // Sandboxes do not need it; who wants to merge is told.
+        Err(error) => {
+            tracing::warn!(%error, "KSM cannot be set as it was before a node died: {}", error.advice())
+        }
+    }
     Hierarchy::create(instance).remove()?;
     Hierarchy::create_v1(instance).remove()
+}
+
+/// Where a node keeps the settings of KSM while KSM works for it.
+pub(crate) fn ksm_kept(data_dir: &Path) -> PathBuf {
+    data_dir.join("ksm")
 }
 
 /// Writes down that a sandbox with this first process, leader of its group, lives.

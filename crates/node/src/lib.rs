@@ -15,6 +15,7 @@ mod encode;
 mod family;
 mod guard;
 mod jobs;
+pub mod ksm;
 mod launch;
 mod launch_spec;
 mod lazy;
@@ -43,7 +44,7 @@ mod unwatch;
 mod working_set;
 
 pub use data_dir::instance_name;
-pub use guard::run as run_guard;
+pub use guard::{KsmGuard, run as run_guard};
 pub use launch_spec::{
     CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, NetworkError, Output, Port, Sharing,
     Sockets, View, Witness, listen_anywhere,

@@ -128,6 +128,7 @@ impl Node {
         let guard = config.guard.as_deref().map(Guard::start).transpose().map_err(setup("the guard"))?;
         let guard = guard.map(Arc::new);
         if let Some(guard) = &guard {
+            guard.watch_ksm(&leftovers::ksm_kept(&config.data_dir));
             hierarchy.directories().for_each(|directory| guard.watch_tree(directory));
             if !hierarchy.can_freeze() {
                 guard.watch_node(&name);
