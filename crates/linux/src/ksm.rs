@@ -26,7 +26,8 @@ const DIRECTORY: &str = "/sys/kernel/mm/ksm";
 
 /// The settings, in the order in which they can be set: the advisor, where it is on, lets nobody set `pages_to_scan`, so
 /// it is switched off before, and back on after. Not every kernel has all.
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
+    "advisor_target_scan_time",
     "pages_to_scan",
     "sleep_millisecs",
     "smart_scan",
@@ -186,7 +187,7 @@ impl Ksm {
     /// Changes those of `wanted` that are set otherwise, in an order in which they can be.
     fn set(&self, wanted: &Settings) -> Result<(), KsmError> {
         let now = self.settings()?;
-        let must_be_free = SETTINGS[..6].iter().any(|name| differs(wanted, &now, name));
+        let must_be_free = SETTINGS[..7].iter().any(|name| differs(wanted, &now, name));
         if must_be_free && now.get(ADVISOR).is_some_and(|advisor| advisor != "none") {
             self.write(ADVISOR, "none")?;
         }

@@ -12,7 +12,6 @@ mod processor_time;
 use report::merge::{MergeBench, MergeSetting, MergeWay};
 
 use self::experiment::Experiment;
-use self::ksm::Ksm;
 use super::error::BenchError;
 use super::files::Files;
 use super::workshop::{Kind, Placing, Workshop};
@@ -26,8 +25,6 @@ pub(super) use self::ksm::what_lacks;
 /// What runs unless workers are named.
 const WORKERS: [Kind; 2] = [Kind::Resnet50, Kind::Alexnet];
 const QUICK_WORKERS: [Kind; 1] = [Kind::Synthetic];
-/// Ours is left out as long as there is no `dormouse merge`.
-const WAYS: [MergeWay; 4] = [MergeWay::Off, MergeWay::Ksm, MergeWay::KsmAdvisor, MergeWay::KsmFlat];
 const QUICK_WAYS: [MergeWay; 2] = [MergeWay::Off, MergeWay::KsmFlat];
 const SANDBOXES: [u64; 5] = [1, 2, 4, 8, 16];
 const QUICK_SANDBOXES: [u64; 3] = [1, 2, 4];
@@ -80,8 +77,7 @@ pub(crate) struct Args {
     /// What to run, separated by commas [default: resnet50,alexnet, quick: synthetic]
     #[arg(long, value_enum, value_delimiter = ',')]
     workers: Vec<Kind>,
-    /// Ways to compare, separated by commas: off, ksm, ksm-advisor, ksm-flat, dormouse [default: all but dormouse, quick:
-    /// off,ksm-flat]
+    /// Ways to compare, separated by commas: off, ksm, ksm-advisor, ksm-flat, dormouse [default: all, quick: off,ksm-flat]
     #[arg(long, value_delimiter = ',')]
     ways: Vec<MergeWay>,
 }
@@ -109,7 +105,7 @@ fn measure(args: &Args, stop: Stop) -> Result<MergeBench, BenchError> {
         .runnable(if args.workers.is_empty() { default_kinds(args.quick) } else { &args.workers }, &[])?;
     let ways = match args.ways.as_slice() {
         [] if args.quick => &QUICK_WAYS[..],
-        [] => &WAYS,
+        [] => &MergeWay::ALL,
         ways => ways,
     };
     if !args.quick {
@@ -121,12 +117,10 @@ fn measure(args: &Args, stop: Stop) -> Result<MergeBench, BenchError> {
         notes.push(THE_PAPER.to_owned());
     }
     let environment = environment::look(&workshop, None);
-    let ksm = Ksm::take();
     let progress = progress::bar((kinds.len() * ways.len() * setting.sandboxes.len()) as u64);
     let mut workers = Vec::new();
     for kind in kinds {
-        let experiment =
-            Experiment { workshop: &workshop, kind, setting: &setting, ksm: &ksm, progress: &progress };
+        let experiment = Experiment { workshop: &workshop, kind, setting: &setting, progress: &progress };
         workers.push(experiment.run(ways)?);
     }
     progress.finish_and_clear();
@@ -200,7 +194,7 @@ mod tests {
             ..MergeSetting::default()
         };
         assert!(about_s(&QUICK_WORKERS, &QUICK_WAYS, &setting(true)) < 60);
-        let minutes = about_s(&WORKERS, &WAYS, &setting(false)) / 60;
+        let minutes = about_s(&WORKERS, &MergeWay::ALL, &setting(false)) / 60;
         assert!((40..=60).contains(&minutes), "{minutes}");
     }
 }

@@ -154,7 +154,8 @@ impl Workshop {
             .map_err(BenchError::system("write the worker's script"))?;
         // Restored and orphaned workers become our children, and can be collected.
         process::become_subreaper().map_err(BenchError::system("adopt orphans"))?;
-        let hierarchy = Hierarchy::create(&format!("dormouse-bench-{}", std::process::id()));
+        // Named otherwise than that of a server, whose sandboxes `dormouse merge` leaves to the server.
+        let hierarchy = Hierarchy::create(&format!("bench-dormouse-{}", std::process::id()));
         let layout_secret = (placing == Placing::Pinned).then_some(LAYOUT_SECRET);
         Ok(Workshop { python, dir, hierarchy, layout_secret, stop })
     }

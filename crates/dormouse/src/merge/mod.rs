@@ -22,7 +22,7 @@ use crate::output;
 use crate::stop::Stop;
 
 /// Where the settings of KSM lie while it works: in memory, as they do not outlive a start of the machine either.
-const KEPT: &str = "/run/dormouse-merge-ksm";
+pub(crate) const KEPT: &str = "/run/dormouse-merge-ksm";
 
 /// Pages that are looked at, of all processes: 64 GiB. The index takes less than a hundredth of that.
 const PAGES_MAX: usize = 1 << 24;
@@ -180,7 +180,7 @@ impl Job<'_> {
 }
 
 /// Should we be killed while KSM works, this sets it as it was.
-fn guard() -> Result<KsmGuard, Failure> {
+pub(crate) fn guard() -> Result<KsmGuard, Failure> {
     let program = std::env::current_exe().map_err(|error| Failure::io("find this program", &error))?;
     KsmGuard::start(&program, Path::new(KEPT)).map_err(|error| Failure::io("start the guard", &error))
 }

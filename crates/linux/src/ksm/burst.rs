@@ -129,6 +129,14 @@ impl Burst {
         })
     }
 
+    /// Has KSM work with these settings until it is tidied or given back: for those who measure what it does. Those that
+    /// this kernel does not have are passed over.
+    pub fn set_off(&mut self, settings: &[(&str, &str)]) -> Result<(), KsmError> {
+        let values = settings.iter().chain(&[(RUN, "1")]);
+        self.ksm
+            .set(&Settings(values.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()))
+    }
+
     /// Has KSM let go of what is marked no longer, and of dead processes: until then its counters tell of these as well.
     pub fn tidy(&mut self) -> Result<(), KsmError> {
         let first = self.ksm.counters();
@@ -326,6 +334,19 @@ mod tests {
         assert_eq!((now.get(RUN), now.get("smart_scan")), (Some("0"), Some("0")));
         burst.end().unwrap();
         assert_eq!((ksm.settings().unwrap(), path.exists()), (before, false));
+    }
+
+    #[test]
+    fn who_measures_it_gives_it_back_as_well() {
+        let (folder, ksm) = pretended();
+        let (path, before) = (folder.path().join("kept"), ksm.settings().unwrap());
+        let mut burst = Burst::start(&ksm, &path, Others::Accept).unwrap();
+        burst.set_off(&[("pages_to_scan", "7"), ("advisor_target_scan_time", "200")]).unwrap();
+        let now = ksm.settings().unwrap();
+        assert_eq!((now.get("pages_to_scan"), now.get("advisor_target_scan_time")), (Some("7"), None));
+        assert_eq!(now.get(RUN), Some("1"));
+        drop(burst);
+        assert_eq!(ksm.settings().unwrap(), before);
     }
 
     #[test]

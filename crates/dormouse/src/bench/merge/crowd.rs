@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use linux::process::{self, Rollup};
 use report::merge::Resident;
 
 use super::{pages_of, processor_time};
-use crate::bench::environment;
 use crate::bench::error::BenchError;
 use crate::bench::keep::{Woken, micros_since};
 use crate::bench::samples::Answers;
@@ -104,11 +104,9 @@ impl<'a> Crowd<'a> {
 
     /// What one has, on average.
     pub(super) fn resident(&self) -> Resident {
-        let mean = |name| {
-            let of = |pid| environment::bytes(&format!("/proc/{pid}/smaps_rollup"), name);
-            self.pids().into_iter().filter_map(of).sum::<u64>() / self.workers.len().max(1) as u64
-        };
-        Resident { rss_bytes: mean("Rss"), pss_bytes: mean("Pss") }
+        let all: Vec<_> = self.pids().into_iter().filter_map(|pid| process::rollup(pid).ok()).collect();
+        let mean = |of: fn(&Rollup) -> u64| all.iter().map(of).sum::<u64>() / all.len().max(1) as u64;
+        Resident { rss_bytes: mean(|rollup| rollup.rss_bytes), pss_bytes: mean(|rollup| rollup.pss_bytes) }
     }
 
     /// Their private pages by content.

@@ -7,7 +7,7 @@ use report::merge::{MergeCase, MergeOutcome, MergeSetting, MergeWay, MergeWayRes
 use report::stats::Summary;
 
 use super::crowd::{Crowd, REQUESTS_KNOWN, Tally};
-use super::ksm::{self, Ksm, Scanner};
+use super::ksm::{self, Scanner};
 use super::merger::{Merger, OurCommand};
 use crate::bench::environment;
 use crate::bench::error::{BenchError, with_causes};
@@ -39,8 +39,6 @@ pub(super) struct Experiment<'a> {
     pub(super) kind: Kind,
     /// How many, and how often.
     pub(super) setting: &'a MergeSetting,
-    /// The kernel's merging, or why it is not to be had.
-    pub(super) ksm: &'a Result<Ksm, String>,
     /// For whoever waits.
     pub(super) progress: &'a ProgressBar,
 }
@@ -94,17 +92,18 @@ impl Experiment<'_> {
     }
 
     fn way(&self, way: MergeWay, answers: &mut Answers) -> Result<Vec<MergeCase>, BenchError> {
-        let ksm = || self.ksm.as_ref().map_err(|why| BenchError::Absent { why: why.clone() });
-        let mut merger: Option<Box<dyn Merger + '_>> = match way {
+        let mut merger: Option<Box<dyn Merger>> = match way {
             MergeWay::Off => None,
-            MergeWay::Ksm | MergeWay::KsmAdvisor | MergeWay::KsmFlat => {
-                Some(Box::new(Scanner::new(ksm()?, way)?))
-            }
-            MergeWay::Dormouse => Some(Box::new(OurCommand::new())),
+            MergeWay::Ksm | MergeWay::KsmAdvisor | MergeWay::KsmFlat => Some(Box::new(Scanner::new(way)?)),
+            MergeWay::Dormouse => Some(Box::new(OurCommand::default())),
         };
         let mut cases = Vec::new();
         for &count in &self.setting.sandboxes {
-            cases.push(self.case((way, count), merger.as_deref_mut(), answers)?);
+            cases.push(self.case(
+                (way, count),
+                merger.as_mut().map(|merger| &mut **merger as &mut dyn Merger),
+                answers,
+            )?);
         }
         Ok(cases)
     }
@@ -113,7 +112,7 @@ impl Experiment<'_> {
     fn case(
         &self,
         (way, count): (MergeWay, u64),
-        mut merger: Option<&mut (dyn Merger + '_)>,
+        mut merger: Option<&mut dyn Merger>,
         answers: &mut Answers,
     ) -> Result<MergeCase, BenchError> {
         let step = |what: &str| {
@@ -166,7 +165,7 @@ impl Experiment<'_> {
     /// Merges, until nothing more comes or patience ends.
     fn merge(
         &self,
-        merger: &mut (dyn Merger + '_),
+        merger: &mut dyn Merger,
         crowd: &Crowd<'_>,
         sharable_bytes: u64,
     ) -> Result<Merging, BenchError> {
@@ -182,7 +181,7 @@ impl Experiment<'_> {
             if self.workshop.stop.is_asked() {
                 return Err(BenchError::Interrupted);
             }
-            let (shared, rounds) = (merger.shared_bytes()?, merger.rounds()?);
+            let (rounds, shared) = (merger.rounds()?, merger.shared_bytes()?);
             if shared as f64 > most_bytes as f64 + sharable_bytes as f64 * GROWTH_MIN {
                 (most_bytes, grown) = (shared, (Instant::now(), rounds));
             }

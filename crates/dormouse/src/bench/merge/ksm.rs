@@ -1,111 +1,54 @@
-//! The kernel's own merging (KSM): its knobs, set for the bench and put back after it, and what it says of itself.
+//! The kernel's own merging (KSM) as a rival: at its defaults, advised, and flat out. Its settings are kept and put back by
+//! `linux::ksm`.
 
 use std::fs;
-use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use linux::ksm::{self, Burst, Ksm, KsmError, Others};
+use node::KsmGuard;
 use report::merge::MergeWay;
 
 use super::merger::Merger;
-use super::processor_time;
 use crate::bench::error::{BenchError, with_causes};
-
-const DIR: &str = "/sys/kernel/mm/ksm";
-
-/// What the bench changes, in the order in which it can be put back: while the advisor is on, the kernel refuses the
-/// number of pages. `run` comes last, and is not among them.
-const KNOBS: [&str; 5] =
-    ["advisor_mode", "pages_to_scan", "sleep_millisecs", "smart_scan", "advisor_target_scan_time"];
-/// Since Linux 6.8.
-const ADVISOR: &str = "advisor_mode";
+use crate::failure::Failure;
+use crate::merge::{KEPT, guard};
 
 /// What Linux comes with.
-const DEFAULTS: [(&str, &str); 3] =
-    [("pages_to_scan", "100"), ("sleep_millisecs", "20"), ("smart_scan", "1")];
-const ADVISED: [(&str, &str); 2] = [("advisor_target_scan_time", "200"), ("advisor_mode", "scan-time")];
+const DEFAULTS: [(&str, &str); 4] =
+    [("pages_to_scan", "100"), ("sleep_millisecs", "20"), ("smart_scan", "1"), (ADVISOR, "none")];
+/// The same with the advisor (Linux 6.8), which then chooses the number of pages.
+const ADVISED: [(&str, &str); 5] = [
+    ("pages_to_scan", "100"),
+    ("sleep_millisecs", "20"),
+    ("smart_scan", "1"),
+    ("advisor_target_scan_time", "200"),
+    (ADVISOR, "scan-time"),
+];
 /// A scan that never pauses.
-const FLAT_OUT: [(&str, &str); 2] = [("pages_to_scan", "100000"), ("sleep_millisecs", "0")];
+const FLAT_OUT: [(&str, &str); 4] =
+    [("pages_to_scan", "100000"), ("sleep_millisecs", "0"), ("smart_scan", "1"), (ADVISOR, "none")];
 
-/// Nothing is left to unmerge once the processes are dead; the kernel only has to notice.
-const UNMERGES_WITHIN: Duration = Duration::from_secs(60);
-
-/// KSM, taken for the bench. Dropping it puts everything back.
-#[derive(Debug)]
-pub(crate) struct Ksm {
-    /// Those that this kernel has, as they were.
-    before: Vec<(&'static str, String)>,
-}
+const ADVISOR: &str = "advisor_mode";
 
 /// Why KSM cannot be had here; `None`: it can.
 pub(crate) fn what_lacks() -> Option<String> {
-    let number = |file| read(file).ok()?.parse::<u64>().ok();
-    match (number("run"), number("pages_shared")) {
-        _ if !Path::new(DIR).exists() => Some("this kernel has no KSM".to_owned()),
-        _ if !rustix::process::geteuid().is_root() => Some("setting up KSM needs root".to_owned()),
-        (Some(0), Some(0)) => None,
-        _ => Some(format!(
-            "KSM is in use and left alone (after a killed bench: echo 2 > {DIR}/run; echo 0 > {DIR}/run)"
-        )),
+    match Ksm::open().and_then(|ksm| ksm.settings()) {
+        Err(error) => Some(with_causes(&error)),
+        Ok(settings) if settings.get("run") != Some("0") => Some("it runs, and is left alone".to_owned()),
+        Ok(_) if !rustix::process::geteuid().is_root() => Some("setting it up needs root".to_owned()),
+        Ok(_) => None,
     }
 }
 
-impl Ksm {
-    /// Takes it, or says why not, in words for the table; then nothing has changed.
-    pub(crate) fn take() -> Result<Ksm, String> {
-        what_lacks().map_or(Ok(()), Err)?;
-        let value = |knob| match read(knob) {
-            Ok(text) => Some(Ok((knob, chosen(&text).to_owned()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(Err(error.to_string())),
-        };
-        Ok(Ksm { before: KNOBS.into_iter().filter_map(value).collect::<Result<_, _>>()? })
-    }
-
-    /// Sets the knobs for this way. It does not run yet.
-    fn tune(&self, way: MergeWay) -> Result<(), BenchError> {
-        let has_advisor = self.before.iter().any(|(knob, _)| *knob == ADVISOR);
-        if has_advisor {
-            write(ADVISOR, "none")?;
-        }
-        let has = |(knob, _): &&(&str, &str)| self.before.iter().any(|(known, _)| known == knob);
-        let more: &[_] = match way {
-            MergeWay::KsmAdvisor if !has_advisor => {
-                return Err(BenchError::Absent { why: "KSM has an advisor since Linux 6.8".to_owned() });
-            }
-            MergeWay::KsmAdvisor => &ADVISED,
-            MergeWay::KsmFlat => &FLAT_OUT,
-            _ => &[],
-        };
-        DEFAULTS.iter().filter(has).chain(more).try_for_each(|(knob, value)| write(knob, value))
-    }
-
-    /// Everything that was merged is forgotten, and it does not run.
-    fn forget(&self) -> Result<(), BenchError> {
-        write("run", "2")?;
-        let started = Instant::now();
-        while shared_bytes()? > 0 && started.elapsed() < UNMERGES_WITHIN {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        write("run", "0")
-    }
+/// What KSM has done.
+pub(super) fn counters() -> Result<ksm::Counters, BenchError> {
+    Ok(Ksm::open().map_err(|error| absent(&error))?.counters())
 }
 
-impl Drop for Ksm {
-    fn drop(&mut self) {
-        let advisor = self.before.iter().find(|(knob, _)| *knob == ADVISOR);
-        let off = advisor.map_or(Ok(()), |_| write(ADVISOR, "none"));
-        // The advisor is put back last.
-        let back = self.before.iter().rev().map(|(knob, value)| write(knob, value));
-        for error in [self.forget(), off].into_iter().chain(back).filter_map(Result::err) {
-            tracing::error!("KSM could not be put back: {}", with_causes(&error));
-        }
-    }
-}
-
-/// What KSM saves now: pages beyond the first of each.
-pub(super) fn shared_bytes() -> Result<u64, BenchError> {
-    number("pages_sharing").map(|pages| pages * pages::PAGE_SIZE as u64)
+/// Has KSM forget dead processes.
+pub(super) fn tidy() -> Result<(), BenchError> {
+    start().and_then(|mut burst| burst.tidy()).map_err(|error| absent(&error))
 }
 
 /// Merged pages that were copied because somebody wrote to them, since the machine started. `None`: this kernel does not
@@ -115,98 +58,72 @@ pub(super) fn copies() -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("cow_ksm ")?.parse().ok())
 }
 
-/// KSM as a way to merge.
-pub(super) struct Scanner<'a> {
-    ksm: &'a Ksm,
-    way: MergeWay,
-    /// The thread of the kernel that scans. `None`: it cannot be seen from here.
-    thread: Option<i32>,
+fn start() -> Result<Burst, KsmError> {
+    // Nobody else may have memory marked: it would be merged, too, and counted.
+    Burst::start(&Ksm::open()?, Path::new(KEPT), Others::Refuse(&|_| false))
 }
 
-impl<'a> Scanner<'a> {
-    pub(super) fn new(ksm: &'a Ksm, way: MergeWay) -> Result<Scanner<'a>, BenchError> {
-        ksm.tune(way)?;
-        Ok(Scanner { ksm, way, thread: thread() })
+fn absent(error: &KsmError) -> BenchError {
+    BenchError::Absent { why: with_causes(error) }
+}
+
+/// KSM as a way to merge. Dropping it puts everything back.
+pub(super) struct Scanner {
+    settings: &'static [(&'static str, &'static str)],
+    kernel: Ksm,
+    burst: Burst,
+    /// Puts it back if we are killed.
+    _guard: KsmGuard,
+}
+
+impl Scanner {
+    pub(super) fn new(way: MergeWay) -> Result<Scanner, BenchError> {
+        let guard = guard().map_err(|failure: Failure| BenchError::Absent { why: failure.text() })?;
+        let kernel = Ksm::open().map_err(|error| absent(&error))?;
+        let burst = start().map_err(|error| absent(&error))?;
+        let has_advisor = kernel.settings().is_ok_and(|settings| settings.get(ADVISOR).is_some());
+        let settings = match way {
+            MergeWay::KsmAdvisor if !has_advisor => {
+                return Err(BenchError::Absent { why: "KSM has an advisor since Linux 6.8".to_owned() });
+            }
+            MergeWay::KsmAdvisor => &ADVISED[..],
+            MergeWay::KsmFlat => &FLAT_OUT,
+            _ => &DEFAULTS,
+        };
+        Ok(Scanner { settings, kernel, burst, _guard: guard })
     }
 }
 
-impl Merger for Scanner<'_> {
+impl Merger for Scanner {
     fn marks_at_start(&self) -> bool {
         true
     }
 
     fn begin(&mut self, _pids: &[i32]) -> Result<(), BenchError> {
-        self.ksm.tune(self.way)?; // The advisor starts anew.
-        write("run", "1")
+        self.burst.set_off(self.settings).map_err(|error| absent(&error))
     }
 
     fn shared_bytes(&mut self) -> Result<u64, BenchError> {
-        shared_bytes()
+        Ok(self.kernel.counters().saved_bytes())
     }
 
     fn rounds(&mut self) -> Result<u64, BenchError> {
-        number("full_scans")
+        Ok(self.kernel.counters().full_scans)
     }
 
     fn cpu(&mut self) -> Option<Duration> {
-        processor_time::of_kernel_thread(self.thread?)
+        ksm::ksmd_time()
     }
 
     fn end(&mut self) -> Result<(), BenchError> {
-        self.ksm.forget()
+        self.burst.tidy().map_err(|error| absent(&error))
     }
 }
 
-impl Drop for Scanner<'_> {
+impl Drop for Scanner {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
             tracing::error!("KSM could not be stopped: {}", with_causes(&error));
         }
-    }
-}
-
-/// The number of `ksmd`.
-pub(super) fn thread() -> Option<i32> {
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let is_ksmd =
-        |pid: &i32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "ksmd\n");
-    pids.into_iter().find(is_ksmd)
-}
-
-fn number(file: &str) -> Result<u64, BenchError> {
-    let text = read(file).map_err(BenchError::system(format!("read {file} of KSM")))?;
-    let strange = || BenchError::system(format!("read {file} of KSM"))(io::ErrorKind::InvalidData.into());
-    text.parse().map_err(|_| strange())
-}
-
-fn read(file: &str) -> io::Result<String> {
-    fs::read_to_string(Path::new(DIR).join(file)).map(|text| text.trim().to_owned())
-}
-
-fn write(file: &str, value: &str) -> Result<(), BenchError> {
-    fs::write(Path::new(DIR).join(file), value)
-        .map_err(BenchError::system(format!("write {value} to {file} of KSM")))
-}
-
-/// The value itself, or the one in brackets where all possible ones are listed.
-fn chosen(text: &str) -> &str {
-    let inner = text.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-    inner.map_or(text, |(value, _)| value)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(text: &str, expected: &str) {
-        assert_eq!(chosen(text), expected);
-    }
-
-    #[test]
-    fn what_is_put_back_is_what_was_chosen() {
-        check("[none] scan-time", "none");
-        check("none [scan-time]", "scan-time");
-        check("100", "100");
     }
 }

@@ -4,7 +4,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use super::{ksm, processor_time};
-use crate::bench::error::BenchError;
+use crate::bench::error::{BenchError, with_causes};
 
 /// A way to keep equal pages of running processes once. Dropping it leaves nothing that it set.
 pub(super) trait Merger {
@@ -30,28 +30,22 @@ pub(super) trait Merger {
 }
 
 /// Ours, on processes that it does not know: `dormouse merge PID…`, which lets KSM do it, on what it chooses.
+#[derive(Default)]
 pub(super) struct OurCommand {
     child: Option<Child>,
-    /// The kernel's thread that works for us, and what it had used before.
-    thread: Option<i32>,
-    /// Once it has ended.
-    used: Option<Duration>,
+    /// Processor time of those that have ended.
+    used: Duration,
 }
 
 impl OurCommand {
-    pub(super) fn new() -> OurCommand {
-        OurCommand { child: None, thread: ksm::thread(), used: None }
-    }
-
-    /// Whether it has ended; what it used is known then. An error if it failed.
+    /// Whether it has ended. An error if it failed.
     fn has_ended(&mut self) -> Result<bool, BenchError> {
         let Some(child) = &mut self.child else { return Ok(true) };
         let pid = child.id() as i32;
-        let is_dead = linux::process::status(pid).map_or(true, |status| status.state == Some('Z'));
-        if !is_dead {
+        if linux::process::status(pid).is_ok_and(|status| status.state != Some('Z')) {
             return Ok(false);
         }
-        self.used = processor_time::of_process(pid); // Its numbers go when it is collected.
+        self.used += processor_time::of_process(pid).unwrap_or_default(); // Its numbers go when it is collected.
         let status = child.wait().map_err(BenchError::system("collect `dormouse merge`"))?;
         self.child = None;
         match status.success() {
@@ -67,13 +61,12 @@ impl Merger for OurCommand {
         let mut command = Command::new(program);
         command.args(["merge", "--json"]).args(pids.iter().map(ToString::to_string));
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        self.used = None;
         self.child = Some(command.spawn().map_err(BenchError::system("start `dormouse merge`"))?);
         Ok(())
     }
 
     fn shared_bytes(&mut self) -> Result<u64, BenchError> {
-        ksm::shared_bytes()
+        Ok(ksm::counters()?.saved_bytes())
     }
 
     fn rounds(&mut self) -> Result<u64, BenchError> {
@@ -82,9 +75,8 @@ impl Merger for OurCommand {
     }
 
     fn cpu(&mut self) -> Option<Duration> {
-        let running = self.child.as_ref().map(|child| processor_time::of_process(child.id() as i32));
-        let own = running.unwrap_or(self.used).unwrap_or_default();
-        Some(own + processor_time::of_kernel_thread(self.thread?)?)
+        let running = self.child.as_ref().and_then(|child| processor_time::of_process(child.id() as i32));
+        Some(self.used + running.unwrap_or_default() + linux::ksm::ksmd_time()?)
     }
 
     fn end(&mut self) -> Result<(), BenchError> {
@@ -92,12 +84,14 @@ impl Merger for OurCommand {
             let _ = child.kill(); // It may have ended.
             let _ = child.wait();
         }
-        Ok(())
+        ksm::tidy()
     }
 }
 
 impl Drop for OurCommand {
     fn drop(&mut self) {
-        let _ = self.end(); // It is never an error.
+        if let Err(error) = self.end() {
+            tracing::error!("what was merged could not be tidied up: {}", with_causes(&error));
+        }
     }
 }

@@ -8,8 +8,8 @@ use std::thread::ScopedJoinHandle;
 use linux::maps;
 use linux::memory::Memory;
 use linux::pagemap::PageMap;
+use merge::PageHash;
 use pages::{PAGE_SIZE, PageAddr, PageRange};
-use xxhash_rust::xxh3::xxh3_128;
 
 /// Pages that are read at once.
 const PIECE_PAGES: u64 = 256;
@@ -52,7 +52,7 @@ pub(super) fn by_content(pids: &[i32]) -> io::Result<Count> {
         for piece in pieces(runs) {
             let bytes = buffer.get_mut(..piece.pages() as usize * PAGE_SIZE).unwrap_or_default();
             memory.read(piece.start().get(), bytes)?;
-            hashes.extend(bytes.chunks_exact(PAGE_SIZE).map(xxh3_128));
+            hashes.extend(bytes.chunks_exact(PAGE_SIZE).map(PageHash::of));
         }
         Ok(())
     })

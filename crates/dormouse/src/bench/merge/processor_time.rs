@@ -1,17 +1,10 @@
-//! How much processor time somebody has used.
+//! What the kernel counts for one process.
 
 use std::fs;
 use std::time::Duration;
 
 /// The kernel counts in these, whatever its own clock (`USER_HZ`, x86-64).
 const TICK: Duration = Duration::from_millis(10);
-
-/// Of a thread of the kernel: to the nanosecond where the scheduler counts, else in ticks.
-pub(super) fn of_kernel_thread(pid: i32) -> Option<Duration> {
-    let counted = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok();
-    let nanos = counted.and_then(|text| text.split_ascii_whitespace().next()?.parse().ok());
-    nanos.map(Duration::from_nanos).or_else(|| of_process(pid))
-}
 
 /// Of a process, all its threads together; also of one that is dead and not collected yet.
 pub(super) fn of_process(pid: i32) -> Option<Duration> {
