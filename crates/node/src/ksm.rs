@@ -24,11 +24,11 @@ const RANGES_PER_STOP: usize = 64;
 /// Un-merged in one stop: each page that was merged is copied, at about two microseconds.
 const PAGES_PER_STOP: u64 = 2048;
 
-/// A process that computes is looked at so often, until one of its threads waits for something.
-const TRIES_MAX: u32 = 200;
+/// A process all of whose threads are in restartable sequences is stopped again so often.
+const TRIES_MAX: u32 = 100;
 
-/// Between two such looks.
-const TRY_EVERY: Duration = Duration::from_millis(5);
+/// Between two such stops.
+const TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// Memory of a process cannot be marked, or taken back. The process is as it was, but for ranges that were marked before.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,12 @@ pub enum MergeError {
         pid: i32,
         /// What the system said.
         source: io::Error,
+    },
+    /// It is in a frozen cgroup: system calls run in it would not return.
+    #[error("process {pid} is frozen")]
+    Frozen {
+        /// The process.
+        pid: i32,
     },
     /// It cannot be stopped.
     #[error(transparent)]
@@ -142,7 +148,7 @@ pub fn unmark(pid: i32, give_up: &dyn Fn() -> bool) -> Result<Marked, MergeError
 }
 
 /// Stops a process, has `act` do something to it, given its mappings (without flags), and lets it go. `act` says to
-/// which ranges it did it. One that computes is tried again.
+/// which ranges it did it.
 fn stop_and(
     pid: i32,
     give_up: &dyn Fn() -> bool,
@@ -151,12 +157,15 @@ fn stop_and(
     let mut tries = 0;
     loop {
         tries += 1;
+        if is_frozen(pid) {
+            return Err(MergeError::Frozen { pid });
+        }
         let started = Instant::now();
         let outcome = (|| -> Result<Vec<PageRange>, MergeError> {
             let stopped = Stopped::seize(pid, give_up)?;
             let mappings =
                 maps::read_without_flags(pid).map_err(|source| MergeError::Look { pid, source })?;
-            let mut vehicle = Vehicle::borrow(&stopped, &mappings)?;
+            let mut vehicle = Vehicle::borrow_any(&stopped, &mappings)?;
             let done = act(&mut vehicle, &mappings);
             vehicle.put_back()?;
             stopped.release();
@@ -177,6 +186,12 @@ fn stop_and(
             }
         }
     }
+}
+
+/// Whether its first thread is in the freezer, of cgroup version 2 or 1.
+fn is_frozen(pid: i32) -> bool {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    matches!(place.as_str(), "do_freezer_trap" | "__refrigerator")
 }
 
 impl Marked {
