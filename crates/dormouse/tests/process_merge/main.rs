@@ -90,7 +90,7 @@ fn nothing_that_is_written_meanwhile_is_lost() {
     let ground = Ground::alone();
     let mut peers: Vec<Peer> = (0..4).map(|own| Peer::start(&ground, 2, own)).collect();
     for peer in &mut peers[..2] {
-        peer.say("churn 2000000");
+        peer.say("churn 1000000");
     }
     for options in [&[] as &[&str], &["--unmerge"], &[]] {
         merge(&ground, options, &peers.iter().collect::<Vec<_>>()).json();

@@ -1,4 +1,4 @@
-# A process with memory of which half is the same in all of them: `peer.py COMMON OWN`, two seeds. Says where it lies, then
+# A process with memory of which half is the same in all that have the same first seed: `peer.py COMMON OWN`. Says where it lies, then
 # does what it is told, a line each.
 import hashlib
 import mmap
@@ -6,7 +6,7 @@ import random
 import sys
 
 PAGE, PAGES = 4096, 1024
-common, own = (random.Random(int(seed)) for seed in sys.argv[1:3])
+common, own = (random.Random(seed) for seed in sys.argv[1:3])
 memory = mmap.mmap(-1, PAGES * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 memory.write(common.randbytes(PAGES // 2 * PAGE) + own.randbytes(PAGES // 2 * PAGE))
 

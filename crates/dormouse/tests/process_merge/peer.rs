@@ -29,7 +29,7 @@ pub(crate) struct Peer {
 impl Peer {
     pub(crate) fn start(ground: &Ground, common: u64, own: u64) -> Peer {
         let mut command = Command::new(testkit::python());
-        command.args(["-c", include_str!("peer.py"), &common.to_string(), &own.to_string()]);
+        command.args(["-c", include_str!("peer.py"), &format!("common {common}"), &format!("own {own}")]);
         command.current_dir(ground.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let (to, from) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
