@@ -4,6 +4,8 @@
 //! execute the `syscall` instruction of the vDSO, and is put back so that the kernel restarts the interrupted call
 //! by itself. Nothing executable is put into the process, no signal is raised in it, and none of its own code runs.
 
+mod merging;
+
 use std::io;
 
 use crate::maps::Mapping;
@@ -87,15 +89,24 @@ pub struct Vehicle<'a> {
 }
 
 impl<'a> Vehicle<'a> {
-    /// Borrows a thread of `stopped`, whose mappings are `mappings`.
+    /// Borrows a thread of `stopped`, whose mappings are `mappings`. It waits in a system call, so it is never inside a
+    /// restartable sequence, which moving it would break.
     pub fn borrow(stopped: &'a Stopped, mappings: &[Mapping]) -> Result<Vehicle<'a>, InjectError> {
+        Self::borrow_if(stopped, mappings, &|_, _, registers| registers.orig_rax as i64 >= 0)
+    }
+
+    /// Borrows a 64-bit thread of which `is_fit` says so.
+    fn borrow_if(
+        stopped: &'a Stopped,
+        mappings: &[Mapping],
+        is_fit: &dyn Fn(&Memory, &trace::Thread, &libc::user_regs_struct) -> bool,
+    ) -> Result<Vehicle<'a>, InjectError> {
         let pid = stopped.pid();
         let memory = Memory::open(pid).map_err(|source| InjectError::Memory { pid, source })?;
         let instruction = find_instruction(pid, &memory, mappings)?;
         for thread in &stopped.threads {
             let saved = trace::registers(thread.tid)?;
-            // Waiting in a system call, so never inside a restartable sequence, which moving it would break.
-            if saved.orig_rax as i64 >= 0 && saved.cs == CS_64_BIT {
+            if saved.cs == CS_64_BIT && is_fit(&memory, thread, &saved) {
                 let saved_mask = trace::signal_mask(thread.tid)?;
                 // TRACEE: its own signals wait until the thread is put back; `Drop` restores the mask.
                 trace::set_signal_mask(thread.tid, u64::MAX)?;
@@ -225,33 +236,6 @@ impl<'a> Vehicle<'a> {
                 let args = [*start, end - start, advice, 0, 0, 0];
                 // TRACEE: as above.
                 self.call_while("madvise", libc::SYS_madvise, args, meanwhile)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Lets KSM merge the pages of `ranges` (first and last address). What the process reads and writes there stays the
-    /// same; a page that was merged is copied when it is written to.
-    ///
-    /// Only for memory of which [`ksm::may_mark`](crate::ksm::may_mark) says so.
-    pub fn mark_mergeable(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
-        self.advise_each(ranges, libc::MADV_MERGEABLE)
-    }
-
-    /// Takes pages of `ranges` out of KSM's hands: each that was merged is copied before this returns, at some microseconds
-    /// a page.
-    pub fn unmark_mergeable(&mut self, ranges: &[(u64, u64)]) -> Result<(), InjectError> {
-        self.advise_each(ranges, libc::MADV_UNMERGEABLE)
-    }
-
-    /// One call a range: `process_madvise` does not take advice about merging.
-    fn advise_each(&mut self, ranges: &[(u64, u64)], advice: libc::c_int) -> Result<(), InjectError> {
-        for (start, end) in ranges {
-            // TRACEE: advice about merging changes no content; where a page lies, the program cannot know.
-            match self.call("madvise", libc::SYS_madvise, [*start, end - start, advice as u64, 0, 0, 0]) {
-                // ENOMEM: part of it is unmapped by now. The rest has been done.
-                Err(InjectError::Refused { source, .. }) if source.raw_os_error() == Some(libc::ENOMEM) => {}
-                done => drop(done?),
             }
         }
         Ok(())

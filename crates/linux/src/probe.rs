@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::cell::{self, Network};
 use crate::cgroup::Hierarchy;
+use crate::ksm::Ksm;
 use crate::userfault::{Userfault, Watch};
 use crate::userfault_device::{self, UserfaultDevice};
 
@@ -46,6 +47,7 @@ pub fn look() -> Vec<Finding> {
         controllers(),
         page_map(),
         map_count(),
+        merging(),
     ]
 }
 
@@ -239,6 +241,32 @@ fn map_count() -> Finding {
         count.to_string(),
         "set it to 65530 or more: a sleep splits mappings",
     )
+}
+
+fn merging() -> Finding {
+    const WHAT: &str = "merging (KSM)";
+    let looked = Ksm::open().and_then(|ksm| Ok((ksm.settings()?, ksm.counters().saved_bytes())));
+    let (settings, saved_bytes) = match looked {
+        Ok(looked) => looked,
+        Err(error) => {
+            let advice = "`dormouse merge` needs a kernel with CONFIG_KSM and its /sys/kernel/mm/ksm; nothing else does";
+            return finding(WHAT, Verdict::Lacking, error.to_string(), advice);
+        }
+    };
+    let saved = format!("{} MiB saved", saved_bytes >> 20);
+    match settings.get("run") {
+        _ if !rustix::process::geteuid().is_root() => {
+            finding(WHAT, Verdict::Lacking, "ordinary user", "`dormouse merge` runs as root")
+        }
+        Some("0") => finding(WHAT, Verdict::Good, format!("stands still, {saved}"), ""),
+        _ => finding(
+            WHAT,
+            Verdict::Lacking,
+            format!("in use, {saved}"),
+            "KSM merges whatever is marked, whoever it belongs to, so `dormouse merge` leaves it to those who use it: stop them \
+             (echo 0 > /sys/kernel/mm/ksm/run), or accept sharing with them by --across-domains",
+        ),
+    }
 }
 
 #[cfg(test)]

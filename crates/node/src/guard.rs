@@ -91,7 +91,7 @@ impl Guard {
 
     /// When the node dies: set KSM as it was before the burst that keeps its settings in this file.
     pub(crate) fn watch_ksm(&self, kept: &Path) {
-        self.watch(format!("ksm {}", kept.display()), None);
+        self.watch(ksm_thing(kept), None);
     }
 
     /// The process group is gone: its number may come to mean another one.
@@ -151,7 +151,8 @@ impl Guard {
 
 /// For a command that is no node: a guard that does nothing but set KSM as it was, should the command die in a burst.
 pub struct KsmGuard {
-    _guard: Guard,
+    guard: Guard,
+    kept: PathBuf,
 }
 
 impl KsmGuard {
@@ -159,8 +160,19 @@ impl KsmGuard {
     pub fn start(program: &Path, kept: &Path) -> io::Result<KsmGuard> {
         let guard = Guard::start(program)?;
         guard.watch_ksm(kept);
-        Ok(KsmGuard { _guard: guard })
+        Ok(KsmGuard { guard, kept: kept.to_owned() })
     }
+}
+
+impl Drop for KsmGuard {
+    fn drop(&mut self) {
+        // Nothing to put right, and by now another may have a burst that keeps its settings there.
+        self.guard.forget(&ksm_thing(&self.kept));
+    }
+}
+
+fn ksm_thing(kept: &Path) -> String {
+    format!("ksm {}", kept.display())
 }
 
 impl Said {

@@ -24,11 +24,11 @@ const RANGES_PER_STOP: usize = 64;
 /// Un-merged in one stop: each page that was merged is copied, at about two microseconds.
 const PAGES_PER_STOP: u64 = 2048;
 
-/// A process that computes is looked at so often, until one of its threads waits for something.
-const TRIES_MAX: u32 = 200;
+/// A process all of whose threads are in restartable sequences is stopped again so often.
+const TRIES_MAX: u32 = 100;
 
-/// Between two such looks.
-const TRY_EVERY: Duration = Duration::from_millis(5);
+/// Between two such stops.
+const TRY_EVERY: Duration = Duration::from_millis(1);
 
 /// Memory of a process cannot be marked, or taken back. The process is as it was, but for ranges that were marked before.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,12 @@ pub enum MergeError {
         pid: i32,
         /// What the system said.
         source: io::Error,
+    },
+    /// It is in a frozen cgroup: system calls run in it would not return.
+    #[error("process {pid} is frozen")]
+    Frozen {
+        /// The process.
+        pid: i32,
     },
     /// It cannot be stopped.
     #[error(transparent)]
@@ -78,7 +84,7 @@ pub struct Marked {
 pub fn look(pid: i32, index: &mut Index, give_up: &dyn Fn() -> bool) -> Result<Looked, MergeError> {
     let failed = |source| MergeError::Look { pid, source };
     let mut mappings = maps::read_unless(pid, give_up).map_err(failed)?;
-    mappings.retain(|mapping| ksm::may_mark(mapping));
+    mappings.retain(ksm::may_mark);
     let mut page_map = PageMap::open(pid).map_err(failed)?;
     page_map.look_over(&mappings, give_up).map_err(failed)?;
     let memory = Memory::open(pid).map_err(failed)?;
@@ -141,42 +147,41 @@ pub fn unmark(pid: i32, give_up: &dyn Fn() -> bool) -> Result<Marked, MergeError
     Ok(marked)
 }
 
-/// Stops a process, has `act` do something to it, given its mappings (without flags), and lets it go. `act` says to
-/// which ranges it did it. One that computes is tried again.
-fn stop_and(
-    pid: i32,
-    give_up: &dyn Fn() -> bool,
-    act: &dyn Fn(&mut Vehicle<'_>, &[Mapping]) -> Result<Vec<PageRange>, InjectError>,
-) -> Result<Marked, MergeError> {
-    let mut tries = 0;
-    loop {
-        tries += 1;
-        let started = Instant::now();
-        let outcome = (|| -> Result<Vec<PageRange>, MergeError> {
-            let stopped = Stopped::seize(pid, give_up)?;
-            let mappings =
-                maps::read_without_flags(pid).map_err(|source| MergeError::Look { pid, source })?;
-            let mut vehicle = Vehicle::borrow(&stopped, &mappings)?;
-            let done = act(&mut vehicle, &mappings);
-            vehicle.put_back()?;
-            stopped.release();
-            Ok(done?)
-        })();
-        match outcome {
-            Err(MergeError::Inject(InjectError::Busy { .. })) if tries < TRIES_MAX && !give_up() => {
+/// Does something to a stopped process, given its mappings (without flags): says to which ranges it was done.
+type Act<'a> = dyn Fn(&mut Vehicle<'_>, &[Mapping]) -> Result<Vec<PageRange>, InjectError> + 'a;
+
+/// Stops a process, has `act` done to it, and lets it go.
+fn stop_and(pid: i32, give_up: &dyn Fn() -> bool, act: &Act<'_>) -> Result<Marked, MergeError> {
+    for _ in 1..TRIES_MAX {
+        match stop_once_and(pid, give_up, act) {
+            Err(MergeError::Inject(InjectError::Busy { .. })) if !give_up() => {
                 std::thread::sleep(TRY_EVERY);
             }
-            outcome => {
-                let ranges = outcome?;
-                return Ok(Marked {
-                    ranges: ranges.len() as u64,
-                    pages: ranges::pages(&ranges),
-                    stops: 1,
-                    longest_stop: started.elapsed(),
-                });
-            }
+            outcome => return outcome,
         }
     }
+    stop_once_and(pid, give_up, act)
+}
+
+fn stop_once_and(pid: i32, give_up: &dyn Fn() -> bool, act: &Act<'_>) -> Result<Marked, MergeError> {
+    if is_frozen(pid) {
+        return Err(MergeError::Frozen { pid });
+    }
+    let started = Instant::now();
+    let stopped = Stopped::seize(pid, give_up)?;
+    let mappings = maps::read_without_flags(pid).map_err(|source| MergeError::Look { pid, source })?;
+    let mut vehicle = Vehicle::borrow_any(&stopped, &mappings)?;
+    let done = act(&mut vehicle, &mappings);
+    vehicle.put_back()?;
+    stopped.release();
+    let (longest_stop, ranges) = (started.elapsed(), done?);
+    Ok(Marked { ranges: ranges.len() as u64, pages: ranges::pages(&ranges), stops: 1, longest_stop })
+}
+
+/// Whether its first thread is in the freezer, of cgroup version 2 or 1.
+fn is_frozen(pid: i32) -> bool {
+    let place = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+    matches!(place.as_str(), "do_freezer_trap" | "__refrigerator")
 }
 
 impl Marked {

@@ -18,7 +18,7 @@ use crate::process;
 const PAGES_AT_ONCE: &str = "20000";
 
 /// Between two looks at how far it is.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(4);
 
 /// A page is looked at once to see whether it keeps still, and merged the second time. Where the last burst left off, the
 /// first scan is not a whole one.
