@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use front::{Catalogue, Server, ServerConfig};
 use node::{CellSpec, Exit, LaunchSpec, Layout, Limits, Network, Node, Output, Sandbox, Sharing, View};
-use protocol::Depth;
+use protocol::{Depth, Merge};
 use tokio::runtime::Runtime;
 
 use crate::data_dir;
@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// userfaultfd, and for small programs, as deep)
     #[arg(long, default_value_t = Depth::Deep)]
     depth: Depth,
+    /// What of it may be merged while it runs: off (nothing), advised (what the program tells libdormouse), or all
+    #[arg(long, default_value_t = Merge::Off)]
+    merge: Merge,
     /// How it is kept apart from this machine; in a cell it sees the system and, read-only, this folder
     #[arg(long, value_enum, default_value_t = Isolation::None)]
     isolation: Isolation,
@@ -114,6 +117,7 @@ fn launch_spec(args: &Args, data: &Path) -> Result<LaunchSpec, Failure> {
     Ok(LaunchSpec {
         sharing: Sharing::Domain(name.clone()),
         depth: args.depth,
+        merge: args.merge,
         cell: cell(args)?,
         name,
         program,

@@ -27,7 +27,7 @@ use crate::stop::Stop;
   aws lambda invoke --endpoint-url http://127.0.0.1:9000 --function-name hello out.json
 
 Each folder in --functions is a function: a lambda_function.py, an index.mjs or an executable `bootstrap`, and a \
-function.toml where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, \
+function.toml where the defaults do not fit (handler, runtime, python, memory_mb, timeout_s, environment, sharing, layout, depth, merge, \
 concurrency, keep_warm_s, keep_dedup_s, processes, open_files, file_mb, tmp_mb, network, url, snap_start, events). Functions that \
 clients deploy (`dormouse deploy`, boto3, Terraform) stay in the data directory. DORMOUSE_PYTHON is the interpreter of \
 functions that name none; else it is python3 from PATH. Where there are keys (`dormouse key add`), every call must be \

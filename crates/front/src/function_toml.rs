@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use node::Network;
-use protocol::Depth;
+use protocol::{Depth, Merge};
 use serde::Deserialize;
 
 use crate::CatalogueError;
@@ -77,6 +77,7 @@ pub(crate) struct FunctionToml {
     pub(crate) sharing: SharingScope,
     pub(crate) layout: LayoutChoice,
     pub(crate) depth: Depth,
+    pub(crate) merge: Merge,
     pub(crate) concurrency: Option<usize>,
     pub(crate) keep_warm_s: Option<f64>,
     pub(crate) keep_dedup_s: Option<f64>,
@@ -102,6 +103,7 @@ impl Default for FunctionToml {
             sharing: SharingScope::default(),
             layout: LayoutChoice::default(),
             depth: Depth::default(),
+            merge: Merge::default(),
             concurrency: None,
             keep_warm_s: None,
             keep_dedup_s: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use events::EventConfig;
 use node::Network;
-use protocol::{Depth, FunctionName, InvalidName};
+use protocol::{Depth, FunctionName, InvalidName, Merge};
 
 use crate::control::Lease;
 use crate::digest;
@@ -42,6 +42,8 @@ pub struct Function {
     pub layout: LayoutChoice,
     /// How deep its sandboxes sleep.
     pub depth: Depth,
+    /// What may be merged of those that are awake.
+    pub merge: Merge,
     /// Sandboxes at once.
     pub concurrency: Option<usize>,
     /// Whether Lambda's limits hold, and what exceeds them is rejected at once. If not, it waits in a queue.
@@ -185,6 +187,7 @@ pub fn load_function(root: &Path) -> Result<Function, CatalogueError> {
         sharing: config.sharing,
         layout: config.layout,
         depth: config.depth,
+        merge: config.merge,
         concurrency: config.concurrency,
         throttles: false,
         _lease: None,
@@ -280,7 +283,7 @@ mod tests {
         assert_eq!(function.handler, "lambda_function.lambda_handler");
         assert_eq!((function.memory_mb, function.timeout), (512, Duration::from_secs(3)));
         assert_eq!((function.sharing, function.layout), (SharingScope::Tenant, LayoutChoice::Pinned));
-        assert_eq!(function.depth, Depth::Deep);
+        assert_eq!((function.depth, function.merge), (Depth::Deep, Merge::Off));
     }
 
     #[test]
@@ -307,6 +310,7 @@ mod tests {
             sharing = 'function'
             layout = 'random'
             depth = 'light'
+            merge = 'advised'
             concurrency = 7
             keep_warm_s = 1
             keep_dedup_s = 2.5
@@ -320,7 +324,7 @@ mod tests {
         assert_eq!(function.keep_dedup, Some(Duration::from_millis(2500)));
         assert_eq!(function.environment["GREETING"], "hello");
         assert_eq!((function.sharing, function.layout), (SharingScope::Function, LayoutChoice::Random));
-        assert_eq!(function.depth, Depth::Light);
+        assert_eq!((function.depth, function.merge), (Depth::Light, Merge::Advised));
     }
 
     #[test]
@@ -334,6 +338,8 @@ mod tests {
         check_refused("f", &with("keep_warm_s = -1"), &["`keep_warm_s`"]);
         check_refused("f", &with("keep_dedup_s = inf"), &["`keep_dedup_s`"]);
         check_refused("f", &with("sharing = 'all'"), &["function.toml", "tenant"]);
+        check_refused("f", &with("merge = true"), &["function.toml", "merge"]);
+        check_refused("f", &with("merge = 'some'"), &["function.toml", "advised"]);
         check_refused("f", &with("[environment]\n_HANDLER = 'x'"), &["`environment._HANDLER`", "reserved"]);
         check_refused("f", &with("[environment]\n'A B' = 'x'"), &["`environment.A B`"]);
         check_refused("f", &with("[events]\nretries = 3"), &["`events.retries`", "2"]);

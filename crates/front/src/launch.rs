@@ -150,6 +150,7 @@ impl Launcher {
             layout,
             sharing: sharing(function),
             depth: function.depth,
+            merge: function.merge,
             cell: self.networks.isolation.cell(function, &self.runtime_dir, interpreter, network),
             stdout: Output::To(own.stdout),
             stderr: Output::To(own.stderr),
@@ -249,7 +250,7 @@ mod tests {
     use super::*;
     use crate::catalogue::Version;
     use crate::functions::{Catalogue, load_function};
-    use protocol::RevisionId;
+    use protocol::{Merge, RevisionId};
 
     struct Bench {
         dir: tempfile::TempDir,
@@ -320,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_function_sees_lambdas_environment_and_its_own_and_not_ours() {
-        let toml = "memory_mb = 128\nsharing = 'none'\n[environment]\nTZ = 'Asia/Tokyo'\nKEY = 'value'";
+        let toml = "memory_mb = 128\nsharing = 'none'\nmerge = 'all'\n[environment]\nTZ = 'Asia/Tokyo'\nKEY = 'value'";
         let spec = bench().spec("f", toml, 40001);
         let expected = [
             ("AWS_LAMBDA_RUNTIME_API", "127.0.0.1:40001"),
@@ -338,6 +339,6 @@ mod tests {
         assert_eq!(value(&spec, "HOME"), None);
         assert_eq!(value(&spec, "CARGO"), None);
         assert_eq!(spec.limits.memory_bytes, Some(128 * MIB));
-        assert_eq!(spec.sharing, Sharing::None);
+        assert_eq!((spec.sharing, spec.merge), (Sharing::None, Merge::All));
     }
 }

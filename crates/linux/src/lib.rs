@@ -1,8 +1,8 @@
 //! The hands on other processes: stop, read, inject, empty, fill, and what the kernel can do of it here.
 //!
-//! Of what is shipped, the only crate with `unsafe`. Each block holds one operation and its proof; whatever changes
-//! another process carries a `TRACEE:` comment that says why that process is safe. Nothing is decided here: that is
-//! `node`.
+//! Of what is shipped, the only crate with `unsafe` beside `libdormouse`, which runs in programs of others. Each block holds
+//! one operation and its proof; whatever changes another process carries a `TRACEE:` comment that says why that process is
+//! safe. Nothing is decided here: that is `node`.
 
 #![allow(unsafe_code)]
 
@@ -16,6 +16,7 @@ pub mod arena;
 pub mod carry;
 pub mod cell;
 pub mod cgroup;
+pub mod datagrams;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod heap;

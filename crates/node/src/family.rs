@@ -10,6 +10,7 @@ use std::time::Duration;
 use linux::cgroup::Cgroup;
 use linux::process::{self, Process};
 use linux::socket_owner::SocketOwner;
+use protocol::SandboxId;
 
 /// The variable that marks processes.
 const VARIABLE: &str = "DORMOUSE_SANDBOX";
@@ -124,6 +125,16 @@ impl Mark {
             std::thread::sleep(DYING);
         }
     }
+}
+
+/// Which sandbox of this node a process is in, by its cgroup.
+pub(crate) fn in_cgroup(pid: i32, instance: &str) -> Option<SandboxId> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let name = format!("/{instance}/");
+    text.lines().find_map(|line| {
+        let (_, inside) = line.split_once(&name)?;
+        inside.split('/').next()?.parse().ok().map(SandboxId)
+    })
 }
 
 /// Kills processes; how many there were.

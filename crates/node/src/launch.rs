@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 
-use linux::cell::{self, Cell, CellSpawn, Inmates};
+use linux::cell::{self, Cell, CellSpawn, Inmates, View};
 use linux::cgroup::Cgroup;
 use linux::process::Process;
 use linux::socket_owner::Witness;
 use linux::spawn::{self, Spawn};
 use pages::Domain;
-use protocol::SandboxId;
+use protocol::{Merge, SandboxId};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::WorkingSet;
@@ -95,7 +95,10 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
     };
     let lineage = matches!(spec.sharing, Sharing::Domain(_)).then(|| Lineage { domain: domain.clone(), kin });
     let program = spec.program.clone();
-    let (name, depth) = (spec.name.clone(), spec.depth);
+    let (name, depth, merge) = (spec.name.clone(), spec.depth, spec.merge_in_effect());
+    if merge == Merge::Advised {
+        let_advise(node, &mut spec);
+    }
     // Without a freezer nobody knows the members of a cgroup either.
     let mark = (!cgroup.can_freeze()).then(|| Mark::of_sandbox(&node.instance, id.0));
     spec.env.extend(mark.as_ref().map(Mark::variable));
@@ -111,7 +114,7 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
             let keeper_pid = keeper.as_ref().map(Process::pid);
             let family = Arc::new(Family::new(root.pid(), keeper_pid, cgroup, mark));
             let inner = Inner::new(
-                (id, name, depth),
+                (id, name, depth, merge),
                 ties,
                 root.pid(),
                 Arc::clone(node),
@@ -131,6 +134,32 @@ fn prepare(node: &Arc<Shared>, id: SandboxId, mut spec: LaunchSpec) -> Result<Dr
             Err(LaunchError::Spawn { program, source })
         }
     }
+}
+
+/// Tells libdormouse where the agent listens.
+const ADVICE_VARIABLE: &str = "DORMOUSE_MERGE_SOCKET";
+
+/// Where a sandbox in a cell finds that.
+const ADVICE_INSIDE: &str = "/var/dormouse/merge.sock";
+
+/// Lets its programs advise. Where that cannot be it runs without, as advice changes nothing but what memory costs.
+fn let_advise(node: &Arc<Shared>, spec: &mut LaunchSpec) {
+    let socket = match node.advice.socket(node) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, name = spec.name, "cannot listen for advice: nothing of it is merged");
+            return;
+        }
+    };
+    let seen = match &mut spec.cell {
+        Some(cell) => {
+            cell.views.push(View { source: socket, target: ADVICE_INSIDE.into() });
+            ADVICE_INSIDE.into()
+        }
+        None => socket.into(),
+    };
+    spec.env.retain(|(key, _)| key != ADVICE_VARIABLE);
+    spec.env.push((ADVICE_VARIABLE.into(), seen));
 }
 
 fn start(cgroup: &Cgroup, spec: LaunchSpec, layout_secret: Option<u64>) -> std::io::Result<Process> {

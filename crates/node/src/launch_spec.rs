@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 pub use linux::cell::{Network, NetworkError, Port, Sockets, View, listen_anywhere};
 pub use linux::socket_owner::Witness;
-use protocol::Depth;
+use protocol::{Depth, Merge};
 
 /// A program to run as a sandbox.
 #[derive(Debug)]
@@ -29,12 +29,24 @@ pub struct LaunchSpec {
     pub sharing: Sharing,
     /// How deep it sleeps.
     pub depth: Depth,
+    /// What of it may be merged while it is awake. Nothing, if its pages are not shared.
+    pub merge: Merge,
     /// What it sees of the machine. `None`: all that we see, and it has our rights.
     pub cell: Option<CellSpec>,
     /// Where its standard output goes.
     pub stdout: Output,
     /// Where its standard error goes.
     pub stderr: Output,
+}
+
+impl LaunchSpec {
+    /// What holds: who shares with nobody has nothing to merge, whatever else was said.
+    pub(crate) fn merge_in_effect(&self) -> Merge {
+        match self.sharing {
+            Sharing::None => Merge::Off,
+            Sharing::Domain(_) => self.merge,
+        }
+    }
 }
 
 /// A cell for one sandbox: namespaces, a user and a root of its own.

@@ -25,6 +25,7 @@ mod likeness;
 mod lineage;
 mod mailbox;
 mod memory_hash;
+mod merge;
 mod node;
 mod node_config;
 mod outsiders;
@@ -49,6 +50,7 @@ pub use launch_spec::{
     CellSpec, Exit, LaunchError, LaunchSpec, Layout, Limits, Network, NetworkError, Output, Port, Sharing,
     Sockets, View, Witness, listen_anywhere,
 };
+pub use merge::{Advice, AdviceCounts};
 pub use node::{Node, NodeError};
 pub use node_config::{FillBy, NodeConfig, StopBy};
 pub use sandbox::{CheckError, Peer, Sandbox, SleepError, WakeError};

@@ -21,6 +21,7 @@ use crate::guard::Guard;
 use crate::launch;
 use crate::leftovers;
 use crate::lineage::Lineages;
+use crate::merge::{AdviceCounts, Desk};
 use crate::node_config::{FillBy, NodeConfig, StopBy};
 use crate::regroup::Regroups;
 use crate::sandbox::Inner;
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     working_sets: Mutex<HashMap<u64, WorkingSet>>,
     pub(crate) lineages: Lineages,
     pub(crate) regroups: Regroups,
+    /// Hears what programs want merged.
+    pub(crate) advice: Desk,
     /// Held while we live: its lock keeps others out of the data directory.
     _lock: File,
 }
@@ -154,6 +157,7 @@ impl Node {
             sandbox_gone: Condvar::new(),
             working_sets: Mutex::default(),
             regroups: Regroups::default(),
+            advice: Desk::default(),
             _lock: lock,
         });
         collect_orphans(&shared).map_err(setup("the collection of orphans"))?;
@@ -225,6 +229,11 @@ impl Node {
         }
         let gone = self.cgroups().find(|directory| !directory.is_dir());
         gone.map(|directory| format!("somebody has removed the cgroup {}", directory.display()))
+    }
+
+    /// What became of all that programs advised.
+    pub fn advice_counts(&self) -> AdviceCounts {
+        self.shared.advice.counts()
     }
 
     /// The cgroup directories that are its own, each with one for every sandbox. `shutdown` removes them.

@@ -9,7 +9,7 @@ use std::time::Instant;
 use linux::socket_owner::Witness;
 use pages::Manifest;
 use protocol::{
-    CheckRecord, Depth, Event, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
+    CheckRecord, Depth, Event, Merge, Refused, SandboxId, SandboxRecord, SleepRecord, State, WakeRecord,
 };
 use tokio::sync::{oneshot, watch};
 
@@ -17,8 +17,9 @@ use crate::account;
 use crate::family::Family;
 use crate::lineage::Ties;
 use crate::mailbox::Mailbox;
+use crate::merge::Board;
 use crate::node::Shared;
-use crate::{Exit, Sockets};
+use crate::{Advice, Exit, Sockets};
 
 /// One process tree that can sleep. Cloning gives another handle to the same sandbox.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub(crate) struct Inner {
     pub(crate) node: Arc<Shared>,
     pub(crate) family: Arc<Family>,
     pub(crate) mailbox: Mailbox<Command>,
+    /// What its programs want merged, if they are asked.
+    pub(crate) advice: Option<Board>,
     /// Wakes that were asked for and not yet handled: a sleep in progress breaks off.
     pub(crate) wakes_pending: AtomicUsize,
     /// Memory of it is on its way back, so that an answer is news to its driver. Else the driver sleeps on: a thread
@@ -217,6 +220,11 @@ impl Sandbox {
         self.inner.family.cgroup.peak_bytes().unwrap_or_else(of_first)
     }
 
+    /// What its programs have advised to merge, as it stands now.
+    pub fn advised(&self) -> Vec<Advice> {
+        self.inner.advice.as_ref().map(Board::advised).unwrap_or_default()
+    }
+
     /// Resolves when its first process is dead and nothing of the tree is left.
     pub async fn exit(&self) -> Exit {
         let mut exit = self.inner.exit.subscribe();
@@ -272,7 +280,7 @@ impl Sandbox {
 
 impl Inner {
     pub(crate) fn new(
-        (id, name, depth): (SandboxId, String, Depth),
+        (id, name, depth, merge): (SandboxId, String, Depth, Merge),
         ties: Ties,
         pid: i32,
         node: Arc<Shared>,
@@ -303,6 +311,7 @@ impl Inner {
             node,
             family,
             mailbox,
+            advice: (merge == Merge::Advised).then(Board::default),
             wakes_pending,
             is_coming_back: AtomicBool::new(false),
             exit,

@@ -12,7 +12,7 @@ use std::process::Command;
 
 use common::{Bench, every_way, wait};
 use node::{LaunchSpec, Layout, Limits, Output, Sandbox, Sharing};
-use protocol::{Depth, State};
+use protocol::{Depth, Merge, State};
 
 const CLIENTS: usize = 8;
 const KEYS: usize = 4000;
@@ -73,6 +73,7 @@ fn launch(bench: &Bench, folder: &Path) -> (Sandbox, Vec<Client>) {
         layout: Layout::Random,
         sharing: Sharing::None,
         depth: Depth::Deep,
+        merge: Merge::Off,
         cell: None,
         stdout: Output::Discard,
         stderr: Output::Inherit,

@@ -6,6 +6,7 @@ mod depth;
 mod front_record;
 mod id;
 mod life_cycle;
+mod merge;
 mod record;
 
 pub use account::Account;
@@ -13,4 +14,5 @@ pub use depth::{Depth, UnknownDepth};
 pub use front_record::{FunctionRecord, StatsRecord};
 pub use id::{FunctionName, InvalidName, InvocationId, RevisionId, SandboxId};
 pub use life_cycle::{Event, Refused, State};
+pub use merge::{Merge, UnknownMerge};
 pub use record::{CheckRecord, NodeRecord, SandboxRecord, SleepRecord, WakeRecord};

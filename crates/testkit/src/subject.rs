@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use node::{LaunchSpec, Layout, Limits, Output, Sharing};
-use protocol::Depth;
+use protocol::{Depth, Merge};
 
 use crate::worker;
 
@@ -98,6 +98,7 @@ impl Subject {
             layout: Layout::Random,
             sharing: Sharing::None,
             depth: Depth::Deep,
+            merge: Merge::Off,
             cell: None,
             stdout: Output::Discard,
             stderr: Output::Inherit,

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use node::{LaunchSpec, Layout, Limits, Node, NodeConfig, Output, Sandbox, Sharing, SleepError};
-use protocol::{Depth, NodeRecord, State};
+use protocol::{Depth, Merge, NodeRecord, State};
 use report::bench::{KeptParts, Way};
 use tokio::runtime::Handle;
 
@@ -244,6 +244,7 @@ pub(super) fn launch_spec(
         layout: layout(workshop, kind),
         sharing: Sharing::Domain(kind.name().to_owned()),
         depth,
+        merge: Merge::Off,
         cell: None,
         stdout: Output::Discard,
         stderr: Output::Discard,

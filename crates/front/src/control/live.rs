@@ -189,6 +189,7 @@ pub(super) fn function(
         sharing: own.sharing,
         layout: own.layout,
         depth: own.depth,
+        merge: own.merge,
         concurrency: own.concurrency,
         keep_warm: own.keep_warm_s.map(Duration::from_secs_f64),
         keep_dedup: own.keep_dedup_s.map(Duration::from_secs_f64),
