@@ -13,15 +13,18 @@ use report::merge::{MergeBench, MergeWay};
 /// Of the worker's 100 MiB, the part that is the same in every process.
 const COMMON_BYTES: u64 = 85 << 20;
 
-/// Counters move while nobody turns a knob.
-const COUNTERS: [&str; 4] = ["full_scans", "pages_scanned", "pages_skipped", "stable_node"];
+/// What KSM counts moves while nobody turns a knob, and stays a while when all is gone that it counted.
+const COUNTED: [&str; 6] =
+    ["full_scans", "general_profit", "ksm_zero_pages", "pages_", "stable_node_chains", "stable_node_dups"];
 
-/// Everything that KSM says of itself, but for what has passed.
+/// All that KSM was told.
 fn ksm() -> BTreeMap<String, String> {
     let files = fs::read_dir("/sys/kernel/mm/ksm").unwrap().map(Result::unwrap);
+    let is_knob =
+        |name: &str| name == "pages_to_scan" || !COUNTED.iter().any(|counted| name.starts_with(counted));
     files
         .map(|file| (file.file_name().into_string().unwrap(), fs::read_to_string(file.path()).unwrap()))
-        .filter(|(name, _)| !COUNTERS.iter().any(|counter| name.starts_with(counter)))
+        .filter(|(name, _)| is_knob(name))
         .collect()
 }
 
